@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI, Request
 from hypothesis import given
@@ -20,10 +21,11 @@ from tests.unit.runtime.test_signed_requests import CALLER, SECOND, Joining, Rin
 from salus.client.auth import make_bearer
 from salus.events.bearer import audience_of
 from salus.events.parties import Party
+from salus.events.signed_request import VALUES_MAX
 from salus.messaging.errors import BrokerAwayError
 from salus.runtime import problems
 from salus.runtime.auth import LOOKED_UP_BYTES_MIN, Authenticator
-from salus.runtime.bodies import BODY_BYTES_MAX, guard_bodies
+from salus.runtime.bodies import BODY_BYTES_MAX, VALUE_BYTES, guard_bodies
 from salus.runtime.body_memory import BODIES_BYTES_MAX, RETRY_AFTER_S, BodyMemory, account_at
 from salus.runtime.problems import ProblemError
 
@@ -255,6 +257,40 @@ async def test_of_whom_nobody_asks_who_he_is_an_address_holds_so_many_bytes(open
         await taken[0].task
         again = await open_one({}, None, came=MIB // 2)
         assert (taken[0].status, again.task.done()) == (200, False)
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+async def test_what_a_body_becomes_takes_room_while_its_request_is_under_way(*, is_asked: bool) -> None:
+    """48 MB of bodies were parsed into 1.2 GB that waited for receipts of nothing (redA7, finding 3)."""
+    app, release = FastAPI(), asyncio.Event()
+    problems.install(app)
+    guard_bodies(app, streams=(), admit=Authenticator(Ring(), service="test").admit if is_asked else None)
+
+    @app.post("/waits")
+    async def waits(request: Request) -> int:
+        values = await request.json()
+        await release.wait()
+        return len(values)
+
+    body = b"[%s]" % b",".join([b"0"] * VALUES_MAX)
+    fitting = BODIES_BYTES_MAX // 4 // (VALUES_MAX * VALUE_BYTES + len(body))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://salus") as client:
+
+        async def asked() -> int:
+            headers = unbound() if is_asked else {}
+            return (await client.post("/waits", content=body, headers=headers)).status_code
+
+        sent = [asyncio.create_task(asked()) for _ in range(fitting + 20)]
+        async with asyncio.timeout(60):
+            while sum(one.done() for one in sent) < 10:  # noqa: ASYNC110  # the others wait for ever
+                await asyncio.sleep(0)
+        refused = [one.result() for one in sent if one.done()]
+        release.set()
+        answers = await asyncio.gather(*sent)
+        assert await asked() == 200
+
+    assert set(refused) == {503}
+    assert fitting <= answers.count(200) <= fitting + 1
 
 
 @pytest.mark.parametrize(

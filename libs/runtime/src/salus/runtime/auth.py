@@ -147,9 +147,10 @@ class Authenticator:
                 if stalled is not None and size > LOOKED_UP_BYTES_MIN:
                     await stalled()
                 held.enter_context(self._used.under_way(claims))
-            held.enter_context(self._bodies.opened(party))(size)
+            take = held.enter_context(self._bodies.opened(party))
+            take(size)
             bounded = self._bounded(request, partial(self._charge, request, claims, party))
-            yield bounded._replace(stalled=stalled)
+            yield bounded._replace(stalled=stalled, grow=take)
 
     def _bounded(self, request: Request, charge: Charge) -> Admission:
         """Return how a body is counted, and what is parsed of it: no more than its form has."""

@@ -36,19 +36,24 @@ def _nothing(_: object) -> None:
 
 
 BODY_BYTES_MAX = 1024 * 1024
+# What a value takes that is parsed: a short text and its place in an object of ours, as measured. A route may
+# keep it for as long as its request is under way.
+VALUE_BYTES = 320
 
 
 class Admission(NamedTuple):
     """How the body of a request is counted and bounded.
 
-    `charge` counts it as a whole, and `take` each part of so many bytes as it comes; both raise ProblemError
-    if it is one too many. Of what is counted and has more bytes, or more values, than these, nothing is
-    parsed: each value that does not fit costs time, and is an error of its own. `stalled` is awaited once if
-    a body has not come whole after STALL_S, and raises ProblemError if it is not worth its room.
+    `charge` counts it as a whole, `take` each part of so many bytes as it comes, and `grow` what its values
+    become once it is parsed, in bytes; all raise ProblemError if it is one too many. Of what is counted and
+    has more bytes, or values, than these, nothing is parsed: each value that does not fit costs time, and is
+    an error of its own. `stalled` is awaited once if a body has not come whole after STALL_S, and raises
+    ProblemError if it is not worth its room.
     """
 
     charge: Charge = _nothing
     take: Callable[[int], None] = _nothing
+    grow: Callable[[int], None] = _nothing
     bytes_max: int = BODY_BYTES_MAX
     values_max: int = VALUES_MAX
     stalled: Callable[[], Awaitable[None]] | None = None
@@ -60,8 +65,11 @@ class Admission(NamedTuple):
             detail = f"body: this request's has at most {self.bytes_max} bytes"
             raise ProblemError(422, "invalid-request", detail)
         # Commas are as many as values, or more.
-        if body.count(b",") > self.values_max:
+        values = body.count(b",")
+        if values > self.values_max:
             raise ProblemError(422, "invalid-request", f"body: it has at most {self.values_max} values")
+        if values:
+            self.grow(values * VALUE_BYTES)
 
 
 Admit = Callable[[Request, int], AbstractAsyncContextManager[Admission]]
@@ -215,7 +223,9 @@ def _admission_of_anybody(values_max: Mapping[str, int]) -> Admit:
     @asynccontextmanager
     async def admit(request: Request, _: int) -> AsyncIterator[Admission]:
         with memory.opened(account_at(request.client.host if request.client else "")) as take:
-            yield Admission(take=take, values_max=values_max.get(request.scope["path"], VALUES_MAX))
+            yield Admission(
+                take=take, grow=take, values_max=values_max.get(request.scope["path"], VALUES_MAX)
+            )
 
     return admit
 
