@@ -293,3 +293,29 @@ def test_a_second_release_adds_what_is_new_and_both_are_kept(tmp_path: Path) -> 
     ]
     assert schemas.broken_promises(second, tmp_path) == []
     assert json.loads((tmp_path / names[0]).read_bytes())["x-salus"]["type"] == "salus.trials.enrolled.v1"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_what_a_reference_leads_to_is_compared_however_many_lead_to_it(steps: int) -> None:
+    """A member turned a text into a number behind two of them (redA7, finding 5)."""
+
+    def chained(end: dict[str, Any]) -> dict[str, Any]:
+        defs: dict[str, Any] = {f"D{n}": {"$ref": f"#/$defs/D{n + 1}"} for n in range(1, steps)}
+        return {
+            "type": "object",
+            "properties": {"a": {"$ref": "#/$defs/D1"}},
+            "$defs": {**defs, f"D{steps}": end},
+        }
+
+    text, number = {"type": "string", "maxLength": 9}, {"type": "integer", "minimum": 0, "maximum": 9}
+    assert breaks_between(chained(text), chained(text)) == []
+    assert {each.field for each in breaks_between(chained(text), chained(number))} == {"$.a"}
+    [shorter] = breaks_between(chained(text), chained({"type": "string", "maxLength": 3}))
+    assert shorter.sides == ("writers",)
+
+
+def test_a_reference_that_leads_nowhere_is_another_than_one_that_does() -> None:
+    whole = {"$ref": "#/$defs/A", "$defs": {"A": {"type": "string"}}}
+    assert breaks_between(whole, {"$ref": "#/$defs/A"}) != []
+    circle = {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}}
+    assert breaks_between(circle, circle) == []

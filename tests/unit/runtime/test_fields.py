@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from tools.openapi_documents import apps
 
 from salus.events import fields
+from salus.events.schemas.subset import FIELD_NAME
 from salus.identity.api import RegisterBody
 from salus.runtime.fields import PLAIN, pattern_of
 
@@ -102,3 +103,10 @@ def _takes(adapter: TypeAdapter[str], text: str) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def test_whatever_a_field_may_be_called_can_be_asked_for() -> None:
+    """A member's field with a digit was sealed and could be opened by nobody (redA7, finding 4)."""
+    opening = apps()["storage"].openapi()["paths"]["/sealed/open"]["post"]
+    [field] = [each for each in opening["parameters"] if each["name"] == "field"]
+    assert field["schema"]["pattern"] == f"^{FIELD_NAME}$"

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from salus.contracts.http_fields import CommandBody, PatientInPath
 from salus.events.envelope import CONTENT_TYPE
 from salus.events.parties import Party
+from salus.events.schemas.subset import FIELD_NAME
 from salus.runtime import openapi
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import DID_PATTERN, MEDIA_TYPE_PATTERN, NONCE_PATTERN, PLAIN, PSEUDONYM_PATTERN
@@ -373,7 +374,7 @@ def _add_sealed(router: APIRouter, desk: Desk) -> None:
         patient: PatientQuery,
         source: Annotated[str, Query(pattern=DID_PATTERN, max_length=256, description="The event's source.")],
         id: Annotated[str, Query(pattern=EVENT_ID, description="The event's id.")],  # noqa: A002  # the CloudEvents attribute's name
-        field: Annotated[str, Query(pattern=r"^[a-z_]{1,64}$", description="The sealed field of its data.")],
+        field: Annotated[str, Query(pattern=f"^{FIELD_NAME}$", description="The sealed field of its data.")],
         token: DecisionToken = None,
         caller: Caller = caller,
     ) -> Response:

@@ -25,7 +25,6 @@ _LOWER = frozenset({"minLength", "minItems", "minimum", "exclusiveMinimum"})
 _ASIDE = frozenset(
     {
         "$defs",
-        "$ref",
         "properties",
         "required",
         "items",
@@ -114,11 +113,12 @@ class _Comparison:
 
 
 def _resolved(part: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
-    name = part.get("$ref")
-    if name is None:
-        return part
-    found = defs.get(str(name).removeprefix("#/$defs/"), {"$ref": name})
-    return {**found, **{key: value for key, value in part.items() if key != "$ref"}}
+    """Return the part with all that it refers to, which may refer on; what leads nowhere stays a `$ref`."""
+    seen = set[str]()
+    while (name := str(part.get("$ref")).removeprefix("#/$defs/")) in defs and name not in seen:
+        seen.add(name)
+        part = {**defs[name], **{key: value for key, value in part.items() if key != "$ref"}}
+    return part
 
 
 def _of_keywords(before: Mapping[str, Any], after: Mapping[str, Any], at: str) -> Iterator[Break]:

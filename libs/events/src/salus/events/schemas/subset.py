@@ -36,7 +36,9 @@ _OF_TYPE: Mapping[str, frozenset[str]] = {
     "integer": frozenset({"type", "minimum", "maximum"}),
     "boolean": frozenset({"type"}),
 }
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+FIELD_NAME = "[a-z][a-z0-9_]{0,63}"
+"""What a field is called, as a pattern."""
+_NAME = re.compile(FIELD_NAME)
 # What a JSON Pointer and a URI write in one way only, so that whoever follows a reference comes to one place.
 _DEFINITION = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 _REFERENCE = re.compile(rf"#/\$defs/({_DEFINITION.pattern})")
