@@ -3,6 +3,7 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 UV := .venv/salus-tools/uv
+JOBS := 2
 CODE := libs services tests tools $(wildcard benchmarks examples)
 SOURCES := $(wildcard libs/*/src services/*/src examples/*/src)
 empty :=
@@ -29,8 +30,8 @@ parts: setup ## Fetch Kafka's jars and build MinIO into the user's cache, once
 demo: setup ## Start real Kafka, real MinIO and every service, and play the story (KEEP=1 leaves them running)
 	@exec $(BIN)/salus demo $(if $(KEEP),--keep) $(DEMO)
 
-test: parts ## Every test: unit, contracts, integration and whole-platform journeys
-	@$(BIN)/python -m pytest $(PYTEST)
+test: parts ## Every test, in two processes: unit, contracts, integration and whole-platform journeys (JOBS=0: in one)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(PYTEST)
 
 compose-test: setup ## Build the image and run docker-compose.yml for real; needs a container engine (BASE_IMAGE=… offline)
 	@SALUS_COMPOSE_TEST=1 $(BIN)/python -m pytest -m compose tests/deploy $(PYTEST)
@@ -65,7 +66,7 @@ generate: setup ## Write what is generated: schemas, AsyncAPI, OpenAPI, and all 
 	@$(BIN)/python tools/generated_files.py
 
 unit: setup ## The tests that need no sockets
-	@echo "== unit tests" && $(BIN)/python -m pytest -q tests/unit tests/contracts $(PYTEST)
+	@echo "== unit tests" && $(BIN)/python -m pytest -q --numprocesses $(JOBS) tests/unit tests/contracts $(PYTEST)
 
 release-schemas: generate ## Freeze today's event schemas as released ones: run it when a version is tagged, and commit
 	@$(BIN)/python -m salus.events.schemas --release && git status --short libs/events/src/salus/events/schemas/released

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -20,22 +19,34 @@ from salus.devkit.network import Plan
 from salus.devkit.parts import find_parts
 from salus.devkit.platform import Platform
 from salus.devkit.processes import Place
+from salus.devkit.scratch import scratch_folder
 
 # Its promises and laws are tests, and say what did not hold.
 pytest.register_assert_rewrite("salus.contracts.testing")
+
+HERE = Path(__file__).parent
+# Tests that start servers or build tools: those of one folder run one after another, in one process.
+GROUPED = frozenset({"deploy", "generators", "integration", "journey"})
 
 # On loaded cores a deadline for one example is a coin toss; pytest's own timeout holds.
 settings.register_profile("salus", deadline=None)
 settings.load_profile("salus")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the processes of `make test` share the tests out: unit tests run beside those that wait for servers."""
+    for item in items:
+        folder = item.path.relative_to(HERE).parts[0]
+        if folder in GROUPED:
+            item.add_marker(pytest.mark.xdist_group(folder))
+
+
 @pytest.fixture(scope="session")
 def session_folder() -> Iterator[Path]:
     """A folder for the servers of this test run, away from pytest's own, whose paths can be too long."""
-    folder = Path(tempfile.mkdtemp(prefix="salus-test-"))
-    yield folder
-    if os.environ.get("SALUS_KEEP_TEST_DATA") != "1":
-        shutil.rmtree(folder, ignore_errors=True)
+    keep = os.environ.get("SALUS_KEEP_TEST_DATA") == "1"
+    with scratch_folder("salus-test-", keep=keep) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

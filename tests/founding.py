@@ -79,7 +79,7 @@ async def stated(publisher: ServicePublisher, facts: Iterable[PartyRegistered]) 
 async def next_millisecond() -> None:
     """Wait until what is appended is later than what was appended before the call."""
     before = _milliseconds()
-    assert await until(lambda: _milliseconds() > before, deadline_s=5, period_s=0.001)
+    assert await until(lambda: _milliseconds() > before, deadline_s=60, period_s=0.001)
 
 
 def _milliseconds() -> int:

@@ -12,7 +12,7 @@ from aiokafka.record.util import calc_crc32c, encode_varint
 
 from salus.messaging import set_topic_setting
 
-ANSWER_S_MAX = 30
+ANSWER_S_MAX = 60
 CHECKED_FROM, ATTRIBUTES_AT, RECORDS_FROM = 21, 22, 61
 GZIP, LOG_APPEND_TIME = 0x01, 0x08
 TIMESTAMP_TYPE = "message.timestamp.type"

@@ -59,7 +59,7 @@ async def join(platform: Platform) -> LocalSigner:
     }
     body = {"did": member.did, "kind": "member", "name": "A hospital", "keys": [key]}
     auth = RequestSigner(platform.network.signer("operator"), "identity", network=NETWORK)
-    async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=30) as http:
+    async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=60) as http:
         answer = await http.post("/parties", json=body, auth=auth)
     assert answer.status_code == 201, answer.text
     return member
@@ -97,7 +97,7 @@ async def require_receipts(platform: Platform, published: list[Published]) -> No
 
 async def require_known(platform: Platform, member: LocalSigner) -> None:
     """Identity knows the hospital, and audit tells how it joined."""
-    async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=30) as http:
+    async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=60) as http:
         party = await http.get(f"/parties/{member.did}")
     assert party.status_code == 200, party.text
     assert await trail(platform, type="salus.identity.party-registered.v1", about=member.did)
@@ -111,7 +111,7 @@ async def trail(platform: Platform, *, about: str = "", **question: str) -> list
     operator = platform.network.signer("operator")
     async with (
         asyncio.timeout(PATIENCE_S),
-        httpx.AsyncClient(base_url=platform.service_url("audit"), timeout=30) as http,
+        httpx.AsyncClient(base_url=platform.service_url("audit"), timeout=60) as http,
     ):
         while True:
             auth = RequestSigner(operator, "audit", network=NETWORK)

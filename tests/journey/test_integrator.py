@@ -72,7 +72,7 @@ async def member(platform: Platform, tmp_path: Path) -> Member:
         ],
     }
     auth = RequestSigner(platform.network.signer("operator"), "identity", network=NETWORK)
-    async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=30) as http:
+    async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=60) as http:
         answer = await http.post("/parties", json=body, auth=auth)
     assert answer.status_code == 201, answer.text
     file = tmp_path / "key.pem"
@@ -88,7 +88,7 @@ async def status_of(platform: Platform, at: Position, value: bytes | None) -> st
     """The leaf's status in the record's receipt, which is verified."""
     query: dict[str, str | int] = {"topic": at.topic, "partition": at.partition, "offset": at.offset}
     deadline = asyncio.get_running_loop().time() + RECEIPT_S_MAX
-    async with httpx.AsyncClient(base_url=platform.service_url("anchoring"), timeout=40) as http:
+    async with httpx.AsyncClient(base_url=platform.service_url("anchoring"), timeout=60) as http:
         answer = await http.get("/receipts", params=query | {"wait_s": 30})
         while answer.status_code != 200 and asyncio.get_running_loop().time() < deadline:
             answer = await http.get("/receipts", params=query | {"wait_s": 30})
@@ -263,7 +263,7 @@ async def test_each_service_serves_the_document_in_the_docs(platform: Platform) 
     # case formats.md 10
     documents = {file.stem: file for file in (Path(__file__).parents[2] / "docs" / "openapi").glob("*.json")}
     for name in sorted(platform.services):
-        async with httpx.AsyncClient(base_url=platform.service_url(name), timeout=30) as http:
+        async with httpx.AsyncClient(base_url=platform.service_url(name), timeout=60) as http:
             served = (await http.get("/openapi.json")).json()
 
         assert served == json.loads(documents[name].read_text(encoding="utf-8")), name

@@ -66,7 +66,7 @@ from salus.messaging.admin import administration
 
 ROOT = Path(__file__).parents[2]
 COMMAND_S_MAX = 280
-ANSWER_S_MAX = 20.0
+ANSWER_S_MAX = 60.0
 RECEIPT_S_MAX = 60.0
 MEMBERS_TOPICS = set(CATALOGUE.topics_of_members())
 READABLE = MEMBERS_TOPICS | {"salus.ledger.blocks", "salus.ledger.checkpoints", "salus.ledger.rejections"}

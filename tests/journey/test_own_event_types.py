@@ -111,7 +111,7 @@ async def test_a_member_brings_a_type_states_events_of_it_and_everybody_judges_t
     listed, table = await salus("catalogue", "list", "--json"), await salus("catalogue", "list")
     assert (table.code, "revision 1 since" in " ".join(table.out.split())) == (0, True), table.out
     assert {each["type"]: each.get("status") for each in listed.json}[name] == "active"
-    async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=30) as http:
+    async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=60) as http:
         document = (await http.get("/asyncapi.json")).json()
         shown = (await http.get(f"/event-types/{name}/schema")).content
     assert name in document["components"]["messages"]

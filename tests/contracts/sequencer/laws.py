@@ -36,7 +36,7 @@ async def one_of_many_racing_creators_wins(archive: Archive) -> None:
 
 async def read_all(reader: LogReader, count: int) -> list[tuple[int, bytes | None]]:
     found: list[tuple[int, bytes | None]] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(found) < count:
             polled = await reader.poll(max_records=2, timeout_ms=200)
             assert sum(map(len, polled)) <= 2
@@ -66,7 +66,7 @@ async def records_that_are_read_one_by_one_have_all_their_headers(
         await append(b"%d" % number)
     async with log.open_one_by_one({at: 1}) as reader:
         assert await reader.ends() == {at: 3}
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (records := await reader.poll(max_records=1, timeout_ms=200)):
                 pass
         assert [(r.offset, r.value, r.header("number")) for r in records] == [(1, b"1", b"1")]

@@ -44,7 +44,7 @@ class AnchoringProcess:
 
     async def get(self, path: str, **more: Any) -> httpx.Response:
         async with httpx.AsyncClient(trust_env=False) as client:
-            return await client.get(self.url + path, timeout=40, **more)
+            return await client.get(self.url + path, timeout=60, **more)
 
     async def is_ready(self) -> bool:
         try:

@@ -38,7 +38,7 @@ async def test_checkpoints_are_final_with_both_witnesses_and_wait_for_one_that_w
         status = (await anchoring.get("/status")).json()
         return status["head_size"] == 4 and status["unfinal"] is not None
 
-    assert await until(grown, deadline_s=30)
+    assert await until(grown, deadline_s=60)
     status = (await anchoring.get("/status")).json()
     waiting = await anchoring.get("/receipts", params={"topic": TOPIC, "partition": 0, "offset": 4})
     ready = await anchoring.get("/readyz")
@@ -57,7 +57,7 @@ async def test_checkpoints_are_final_with_both_witnesses_and_wait_for_one_that_w
     cose = await anchoring.get("/receipts", params=query)
     assert cose.headers["content-type"].startswith("application/cose")
     assert verify_receipt(cose.content, witnessed.policy) == verified
-    assert await until(anchoring.is_ready, deadline_s=30)
+    assert await until(anchoring.is_ready, deadline_s=60)
     report = await fsck(witnessed.address, witnessed.trust, workers=0)
     assert report.ok, report.findings
 

@@ -223,7 +223,7 @@ async def test_offsets_that_a_sender_made_up_are_filled_in_a_new_topic_only(ledg
     async def is_gone() -> bool:
         return not (await partitions_of(ledger.lost.bootstrap, [ledger.topic])).get(ledger.topic)
 
-    assert await until(is_gone, deadline_s=30)
+    assert await until(is_gone, deadline_s=60)
     await restore(ledger.lost)
     records = await ledger.records()
     async with Producer(ledger.lost.bootstrap, client_id="anybody") as producer:

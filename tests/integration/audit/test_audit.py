@@ -61,7 +61,7 @@ async def test_a_restart_in_the_middle_publishes_no_gap(world: World) -> None:
     await world.start()
 
     for topic in (world.settings.ocsf_topic, world.settings.fhir_topic):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             records: list[Record] = []
             while len({record.header("salus-uid") for record in records}) < 600:
                 records = await world.published(topic, 600)
@@ -92,7 +92,7 @@ async def test_a_damaged_body_stops_the_trail_and_says_so_until_it_is_restored(w
     async def unready() -> bool:
         return (await world.client.get("/readyz")).status_code == 503
 
-    assert await until(unready, deadline_s=20)
+    assert await until(unready, deadline_s=60)
     assert "body-unreadable" in (await world.client.get("/readyz")).json()["checks"]["ledger"]
     assert len((await world.get("/trail")).json()["entries"]) == 1
 
@@ -147,14 +147,14 @@ async def test_a_trail_that_was_changed_is_said_and_reconciled(world: World) -> 
     async def differs() -> bool:
         return "block 0 row 0 is missing, and 1 more" in await trail_line()
 
-    assert await until(differs, deadline_s=30)
+    assert await until(differs, deadline_s=60)
     events = events_of(await world.published(world.settings.ocsf_topic, 5))
     findings = [event for event in events if event["class_uid"] == 2004]
     assert {finding["metadata"]["event_code"] for finding in findings} == {"trail-differs"}
     assert (await world.get("/trail")).json()["code"] == "trail-damaged"
     await world.stop()
     await world.start()
-    assert await until(differs, deadline_s=30)
+    assert await until(differs, deadline_s=60)
 
     refused = await world.post("/trail/reconcile", world.analyst)
     lines = await world.post("/trail/reconcile?repair=true", world.operator)

@@ -343,4 +343,4 @@ async def test_a_database_that_went_back_is_folded_again(parts: Addresses, datab
             except StateBehindError:
                 return False
 
-        assert await until(is_as_before, deadline_s=30)
+        assert await until(is_as_before, deadline_s=60)

@@ -57,7 +57,7 @@ class Installation:
             self.services[name] = start_service(instance, around, place)
 
     async def checks(self, name: str) -> dict[str, str]:
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             answer = await client.get(f"{self.services[name].url}/readyz")
         checks: dict[str, str] = answer.json()["checks"]
         return checks

@@ -101,7 +101,7 @@ async def test_kafka_and_minio_end_with_a_program_that_was_killed(tmp_path: Path
     holder.kill()
     await holder.wait()
 
-    assert await until(lambda: not any(start_time(pid) for pid in pids), deadline_s=30)
+    assert await until(lambda: not any(start_time(pid) for pid in pids), deadline_s=60)
 
 
 async def test_a_port_in_use_is_not_taken_for_free(parts: Addresses):

@@ -90,7 +90,7 @@ class Platform:
         """Return a client of a replica that signs as a member."""
         signer = LocalSigner(load_ed25519(self.folder / "keys" / "parties" / f"{name}.pem"))
         auth = RequestSigner(signer, "coldchain", network=Plan().origin)
-        return httpx.AsyncClient(base_url=url, auth=auth, timeout=30)
+        return httpx.AsyncClient(base_url=url, auth=auth, timeout=60)
 
     @contextmanager
     def replica(self) -> Iterator[str]:
@@ -220,7 +220,7 @@ async def test_who_is_killed_knows_everything_after_its_start_without_its_databa
     for loses_its_database in (False, True):
         pid = platform.service.process.pid
         os.kill(pid, signal.SIGKILL)
-        assert await until(lambda pid=pid: start_time(pid) is None, deadline_s=10)
+        assert await until(lambda pid=pid: start_time(pid) is None, deadline_s=60)
         if loses_its_database:
             for file in (platform.folder / "data" / "coldchain").glob("state.db*"):
                 file.unlink()

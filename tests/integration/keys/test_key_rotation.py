@@ -114,7 +114,7 @@ class Network:
                 "offset": at.offset,
                 "wait_s": 30,
             }
-            async with AsyncClient(base_url=self.platform.service_url("anchoring"), timeout=40) as http:
+            async with AsyncClient(base_url=self.platform.service_url("anchoring"), timeout=60) as http:
                 with contextlib.suppress(TransportError):
                     answer = await http.get("/receipts", params=query)
                     found = answer.content
@@ -211,7 +211,7 @@ async def _a_retired_key_forges(network: Network, key: Ed25519PrivateKey) -> Non
     assert "key-period" in {finding["code"] for finding in report["findings"]}
 
     async def stalled() -> bool:
-        async with AsyncClient(base_url=network.platform.service_url("anchoring"), timeout=40) as http:
+        async with AsyncClient(base_url=network.platform.service_url("anchoring"), timeout=60) as http:
             return "key-period" in (await http.get("/status")).text
 
     assert await until(stalled, deadline_s=WAIT_S_MAX)

@@ -77,7 +77,7 @@ async def test_whose_connections_broke_is_not_cancelled_by_closing(
         async with Reader(parts.kafka_bootstrap, starts={(topic, 0): 0}) as reader:
             await reader.poll(max_records=1, timeout_ms=200)
             client = reader._open._client
-            assert await until(lambda: any(each._requests for each in client._conns.values()), deadline_s=10)
+            assert await until(lambda: any(each._requests for each in client._conns.values()), deadline_s=60)
             # What a broker does that restarts. The library then pauses, in a task that it cancels and awaits.
             for connection in list(client._conns.values()):
                 connection.close()

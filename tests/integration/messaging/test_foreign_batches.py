@@ -28,7 +28,7 @@ from salus.messaging import (
     ensure_topics,
 )
 
-ANSWER_S_MAX = 30
+ANSWER_S_MAX = 60
 BY_SENDER = {"compression.type": "producer", "max.message.bytes": str(MESSAGE_BYTES_MAX)}
 
 

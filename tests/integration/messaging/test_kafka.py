@@ -290,4 +290,4 @@ async def test_a_time_that_the_topic_does_not_take_is_told(parts: Addresses) -> 
                 return True
             return False
 
-        assert await until(is_taken, deadline_s=30)
+        assert await until(is_taken, deadline_s=60)

@@ -31,7 +31,7 @@ def browser() -> str:
 async def served(app: FastAPI) -> AsyncIterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
     serving = asyncio.create_task(server.serve())
-    assert await until(lambda: server.started, deadline_s=30)
+    assert await until(lambda: server.started, deadline_s=60)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     await serving

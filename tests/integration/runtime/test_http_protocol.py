@@ -66,7 +66,7 @@ class Connection:
 
     async def ends(self) -> bool:
         """Wait for the end of the connection."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             try:
                 return await self.reader.read() == b""
             except ConnectionError:
@@ -277,7 +277,7 @@ def held_by(server: Server) -> BoundedHttpProtocol | None:
 
 
 async def waits(server: Server) -> BoundedHttpProtocol:
-    assert await until(lambda: held_by(server) is not None, deadline_s=30)
+    assert await until(lambda: held_by(server) is not None, deadline_s=60)
     found = held_by(server)
     assert found is not None
     return found
@@ -290,7 +290,7 @@ async def test_of_a_read_full_of_requests_few_are_kept(
     connection = await server.connect()
     await connection.send((HELD * (READ_BYTES // len(HELD) + 1))[:READ_BYTES])
     end = await waits(server)
-    assert await until(lambda: len(end.pipeline) == WAITING_MAX, deadline_s=30)
+    assert await until(lambda: len(end.pipeline) == WAITING_MAX, deadline_s=60)
     server.held.set()
 
     assert [await connection.answer() for _ in range(1 + WAITING_MAX)] == [(200, b'"told"')] * 2
@@ -305,7 +305,7 @@ async def test_of_the_body_of_a_waiting_request_one_read_is_kept(server: Server)
     await connection.send(HELD + put)
     sending = asyncio.create_task(connection.send(*[PIECE] * PIECES))
     end = await waits(server)
-    assert await until(lambda: len(end.pipeline) == WAITING_MAX, deadline_s=30)
+    assert await until(lambda: len(end.pipeline) == WAITING_MAX, deadline_s=60)
     # What an application does that waits for its caller to go away.
     end.flow.resume_reading()
     for _ in range(50):
@@ -369,9 +369,9 @@ async def test_an_answer_that_nobody_reads_has_a_deadline(
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         connection.connect(("127.0.0.1", server.port))
         connection.sendall(get(b"/large"))
-        assert await until(lambda: len(server.connections()) > before, deadline_s=30)
+        assert await until(lambda: len(server.connections()) > before, deadline_s=60)
 
-        assert await until(lambda: len(server.connections()) == before, deadline_s=30)
+        assert await until(lambda: len(server.connections()) == before, deadline_s=60)
 
 
 async def test_an_answer_that_is_read_is_sent_to_its_end(

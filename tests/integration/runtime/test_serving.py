@@ -91,7 +91,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Running]:
     process = await start(tmp_path, port, part, stderr=asyncio.subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as http:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as http:
             yield Running(process, http, part)
     finally:
         if process.returncode is None:

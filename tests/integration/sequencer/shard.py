@@ -71,7 +71,7 @@ class SequencerProcess:
         """Return status and JSON of one of its pages; 0 while it does not listen."""
         async with httpx.AsyncClient() as client:
             try:
-                response = await client.get(self.url + path, timeout=10)
+                response = await client.get(self.url + path, timeout=60)
             except httpx.TransportError:
                 return 0, None
         return response.status_code, response.json()

@@ -25,7 +25,7 @@ async def test_one_batch_of_a_member_ends_no_shard_and_spoils_no_chain(
         base = await produce(parts.kafka_bootstrap, CLINICAL, 0, batch)
         await shard.publish_documents(40, name="after")
         await shard.wait_until_sealed()
-        assert await until(sequencer.is_ready, deadline_s=20)
+        assert await until(sequencer.is_ready, deadline_s=60)
         await sequencer.stop()
         await shard.start_sequencer()
         await shard.publish_documents(40, name="after-a-restart")

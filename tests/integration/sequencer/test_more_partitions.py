@@ -52,7 +52,7 @@ async def publish(platform: Platform, signer: LocalSigner, partition: int) -> Po
 
 
 async def page(platform: Platform, service: str, path: str) -> tuple[int, Any]:
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         answer = await http.get(f"{platform.service_url(service)}{path}")
     return answer.status_code, answer.json() if "json" in answer.headers["content-type"] else answer.text
 

@@ -12,7 +12,7 @@ from tests.integration.sequencer.shard import CLINICAL, SequencerProcess, Shard,
 from salus.devkit.parts import LocalParts
 from salus.devkit.waiting import until
 
-AWAY_S_MAX = 40
+AWAY_S_MAX = 60
 
 
 async def test_it_says_what_is_away_and_goes_on_by_itself(own_parts: LocalParts, tmp_path: Path) -> None:

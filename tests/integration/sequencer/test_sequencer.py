@@ -46,7 +46,7 @@ async def test_what_is_published_is_sealed_and_announced(shard: Shard) -> None:
     rows = await shard.require_laws()
 
     assert sum(row["source"] == shard.hospital.did for row in rows) == 300
-    assert await until(sequencer.is_ready, deadline_s=20)
+    assert await until(sequencer.is_ready, deadline_s=60)
     status = (await sequencer.answer("/status"))[1]
     assert status["height"] == len(await shard.chain()) - 1
     assert {r["lag"] for r in status["ranges"]} == {0}

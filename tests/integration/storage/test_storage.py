@@ -185,7 +185,7 @@ async def test_an_erasure_that_crashed_after_its_event_is_finished_at_the_next_s
     async def gone() -> bool:
         return not [entry async for entry in keys.list("subjects", on_stray=refuse_stray)]
 
-    assert await until(gone, deadline_s=20, period_s=0.1)
+    assert await until(gone, deadline_s=60, period_s=0.1)
 
 
 async def test_stray_objects_among_the_keys_hold_up_no_erasure_and_no_start(world: World) -> None:

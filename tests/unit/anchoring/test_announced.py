@@ -68,7 +68,7 @@ async def test_nothing_more_is_looked_for_once_the_log_has_all_that_was_announce
     for chain in world.chains.values():
         await chain.seal_samples(1)
     running = asyncio.create_task(runner.run())
-    assert await until(lambda: runner.caught_up, deadline_s=30)
+    assert await until(lambda: runner.caught_up, deadline_s=60)
     looks, get = 0, world.ledger.get
 
     async def counting(key: str, *, bytes_max: int) -> bytes:
@@ -83,7 +83,7 @@ async def test_nothing_more_is_looked_for_once_the_log_has_all_that_was_announce
         # Both at once: while nothing was heard of a shard, one looks until nothing is found.
         runner.wake(shard=1, height=0)
         runner.wake(shard=0, height=height)
-        await asyncio.wait_for(runner.wait_beyond(height + 1), timeout=30)
+        await asyncio.wait_for(runner.wait_beyond(height + 1), timeout=60)
         # Turns in which one more look would be taken.
         for _ in range(100):
             await asyncio.sleep(0)
@@ -98,14 +98,14 @@ async def test_what_nobody_announced_is_found_behind_what_somebody_did(world: An
         world.anchor(), Metrics(CollectorRegistry()), poll_interval_s=600, checkpoint_interval_s=0
     )
     running = asyncio.create_task(runner.run())
-    assert await until(lambda: runner.caught_up, deadline_s=30)
+    assert await until(lambda: runner.caught_up, deadline_s=60)
     for chain in world.chains.values():
         await chain.seal_samples(1)
         await chain.seal_samples(1)
     runner.wake(shard=0, height=0)
 
     # Of shard 1 nothing was heard, so one looks until nothing is found.
-    await asyncio.wait_for(runner.wait_beyond(3), timeout=30)
+    await asyncio.wait_for(runner.wait_beyond(3), timeout=60)
 
     running.cancel()
     await asyncio.wait([running])
@@ -131,12 +131,12 @@ async def test_what_is_announced_beyond_the_archive_is_forgotten(world: Any) -> 
     for chain in world.chains.values():
         await chain.seal_samples(1)
     running = asyncio.create_task(runner.run())
-    assert await until(lambda: runner.caught_up, deadline_s=30)
+    assert await until(lambda: runner.caught_up, deadline_s=60)
     runner.wake(shard=0, height=999_999_999)
 
-    assert await until(lambda: runner.lag_blocks == 0, deadline_s=30)
+    assert await until(lambda: runner.lag_blocks == 0, deadline_s=60)
     await world.chains[0].seal_samples(1)
     runner.wake(shard=0, height=1)
-    await asyncio.wait_for(runner.wait_beyond(2), timeout=30)
+    await asyncio.wait_for(runner.wait_beyond(2), timeout=60)
     running.cancel()
     await asyncio.wait([running])

@@ -190,7 +190,7 @@ async def test_a_store_that_is_away_is_a_503_and_anchoring_goes_on_when_it_is_ba
 
     assert (await service.receipt(0)).json()["code"] == "object-store-away"
     assert (await service.http.get("/log/tile/0/000.p/1")).json()["code"] == "object-store-away"
-    assert await until(lambda: "away" in str(service.runner.trouble), deadline_s=10)
+    assert await until(lambda: "away" in str(service.runner.trouble), deadline_s=60)
     assert (await service.http.get("/status")).json()["trouble"].startswith("StoreAwayError")
     # What is in memory is still served.
     assert (await service.http.get("/log/checkpoint")).status_code == 200
@@ -198,7 +198,7 @@ async def test_a_store_that_is_away_is_a_503_and_anchoring_goes_on_when_it_is_ba
     service.world.log.away = service.world.ledger.away = False
     await service.world.chains[0].seal_samples(1)
     await service.runner.wait_beyond(1)
-    assert await until(lambda: service.runner.trouble is None, deadline_s=10)
+    assert await until(lambda: service.runner.trouble is None, deadline_s=60)
 
 
 async def test_a_store_that_refuses_us_is_not_said_to_be_away(service: Service) -> None:
@@ -276,7 +276,7 @@ async def test_a_checkpoint_that_could_not_be_announced_is_announced_later(servi
     announcing = asyncio.create_task(service.runner.announce(network))
     await service.world.chains[0].seal_samples(1)
 
-    assert await until(lambda: 1 in network.announced, deadline_s=20)
+    assert await until(lambda: 1 in network.announced, deadline_s=60)
     announcing.cancel()
 
     assert network.announced == sorted(network.announced)
@@ -298,13 +298,13 @@ async def test_an_append_is_traced_to_the_blocks_that_woke_it_and_on_to_its_anno
                 traced.append(trace.get_current_span().get_span_context().trace_id)
 
     async with serving(World(), poll_interval_s=600) as service:
-        assert await until(lambda: service.runner.trouble is None, deadline_s=10)
+        assert await until(lambda: service.runner.trouble is None, deadline_s=60)
         announcing = asyncio.create_task(service.runner.announce(Listening(0, [])))
         await service.world.chains[0].seal_samples(1)
         service.runner.wake(shard=0, height=0, traceparent=b"00-%032x-%016x-01" % (7, 8))
         service.runner.wake(shard=0, height=0, traceparent=b"anything")
 
-        assert await until(lambda: bool(traced), deadline_s=10)
+        assert await until(lambda: bool(traced), deadline_s=60)
     announcing.cancel()
     (span,) = [s for s in spans.get_finished_spans() if s.name == "append to log"]
     assert [link.context.trace_id for link in span.links] == [7]

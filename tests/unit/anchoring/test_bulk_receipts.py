@@ -65,7 +65,7 @@ async def test_requests_for_many_leave_places_for_requests_for_one(
         )
         for n in range(6)
     ]
-    assert await until(lambda: len(held) == receipt_api.BULK_AT_ONCE_MAX, deadline_s=30)
+    assert await until(lambda: len(held) == receipt_api.BULK_AT_ONCE_MAX, deadline_s=60)
 
     assert (await service.receipt(3)).status_code == 200
     assert len(held) == receipt_api.BULK_AT_ONCE_MAX < BLOCKS_AT_ONCE_MAX

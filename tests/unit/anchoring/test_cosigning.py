@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +101,8 @@ class Witnessed:
     http: httpx.AsyncClient
     registry: CollectorRegistry
     tasks: list[asyncio.Task[None]]
-    folder: Path = Path()
+    folder: Path
+    starts: int = 0
 
     def shown(self) -> bytes:
         return self.world.log.objects[CHECKPOINT_KEY][0]
@@ -115,7 +114,6 @@ class Witnessed:
         for task in self.tasks:
             task.cancel()
         await asyncio.wait(self.tasks)
-        shutil.rmtree(self.folder)
 
     def start(self) -> None:
         """Start another process on the same log and the same witnesses."""
@@ -129,8 +127,8 @@ class Witnessed:
         self.runner = Runner(
             anchor, metrics, poll_interval_s=0.01, checkpoint_interval_s=0, cosigning=cosigning
         )
-        self.folder = Path(tempfile.mkdtemp(prefix="salus-cosigning-"))
-        receipts = receipt_service(self.world, self.runner, metrics, self.folder)
+        self.starts += 1
+        receipts = receipt_service(self.world, self.runner, metrics, self.folder / str(self.starts))
         app = FastAPI()
         problems.install(app)
         app.include_router(log_routes(self.runner, log))
@@ -147,12 +145,13 @@ class Witnessed:
         def grown() -> bool:
             return self.runner.anchor.latest is not None and self.runner.anchor.latest.head.size == size
 
-        return await until(grown, deadline_s=10)
+        return await until(grown, deadline_s=60)
 
 
 @pytest.fixture
-async def witnessed() -> AsyncIterator[Witnessed]:
+async def witnessed(tmp_path: Path) -> AsyncIterator[Witnessed]:
     fresh = Witnessed.__new__(Witnessed)
+    fresh.folder = tmp_path
     fresh.world, fresh.witnesses = World(with_bodies=True), [SmallWitness(signer) for signer in SIGNERS]
     fresh.start()
     yield fresh
@@ -183,7 +182,7 @@ async def test_without_a_quorum_the_log_grows_and_nothing_is_final_until_there_i
     for _ in range(3):
         await witnessed.world.chains[0].seal_samples(1)
     assert await witnessed.grows_to(4)
-    assert await until(lambda: witnessed.runner.unfinal is not None, deadline_s=10)
+    assert await until(lambda: witnessed.runner.unfinal is not None, deadline_s=60)
     waiting = await witnessed.http.get("/receipts", params={"topic": TOPIC, "partition": 0, "offset": 3})
     status = await witnessed.status()
 
@@ -206,7 +205,7 @@ async def test_without_a_quorum_the_log_grows_and_nothing_is_final_until_there_i
     witnessed.witnesses[0].away = False
     await witnessed.runner.wait_beyond(3)
 
-    assert await until(lambda: witnessed.runner.unfinal is None, deadline_s=10)
+    assert await until(lambda: witnessed.runner.unfinal is None, deadline_s=60)
     assert len(POLICY.open_checkpoint(witnessed.shown()).cosigners) == 2
 
 
@@ -260,7 +259,7 @@ async def test_no_error_of_one_witness_keeps_the_others_from_making_a_checkpoint
 
     for size in range(2):
         await witnessed.world.chains[0].seal_samples(1)
-        await asyncio.wait_for(witnessed.runner.wait_beyond(size), timeout=30)
+        await asyncio.wait_for(witnessed.runner.wait_beyond(size), timeout=60)
 
     seen = POLICY.open_checkpoint(witnessed.shown())
     assert {cosigner.name for cosigner in seen.cosigners} == {signer.name for signer in SIGNERS[1:]}
@@ -308,7 +307,7 @@ async def test_a_restart_on_a_final_head_is_ready_without_asking_anybody(witness
 
     witnessed.start()
 
-    assert await until(lambda: witnessed.runner.unfinal is None, deadline_s=10)
+    assert await until(lambda: witnessed.runner.unfinal is None, deadline_s=60)
     assert [witness.asked for witness in witnessed.witnesses] == asked
 
 
@@ -360,7 +359,7 @@ async def test_a_log_that_went_back_is_refused_by_witnesses_that_remember(witnes
 
     witnessed.start()
 
-    assert await until(lambda: "has cosigned size 1" in str(witnessed.runner.unfinal), deadline_s=10)
+    assert await until(lambda: "has cosigned size 1" in str(witnessed.runner.unfinal), deadline_s=60)
     assert CHECKPOINT_KEY not in witnessed.world.log.objects
 
 
@@ -375,7 +374,7 @@ async def test_witnesses_are_asked_while_tiles_are_written_and_nothing_is_shown_
     await witnessed.world.chains[0].seal_samples(1)
 
     assert await until(
-        lambda: all(w.last is not None and w.last.size == 2 for w in witnessed.witnesses), deadline_s=30
+        lambda: all(w.last is not None and w.last.size == 2 for w in witnessed.witnesses), deadline_s=60
     )
     await witnessed.world.log.held.wait()
     for _ in range(100):
@@ -398,7 +397,7 @@ async def test_what_was_cosigned_and_not_written_is_finished_by_the_next_process
     witnessed.world.log.hold = "tile/0/000.p/2"
     await witnessed.world.chains[0].seal_samples(1)
     assert await until(
-        lambda: all(w.last is not None and w.last.size == 2 for w in witnessed.witnesses), deadline_s=30
+        lambda: all(w.last is not None and w.last.size == 2 for w in witnessed.witnesses), deadline_s=60
     )
     await witnessed.stop()
     witnessed.world.log.hold = ""

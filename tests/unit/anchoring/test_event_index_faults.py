@@ -119,7 +119,7 @@ async def test_indexing_outlasts_a_full_disk_and_goes_on_when_there_is_room(file
         assert await place(lookup, 1) == (0, 1)
         fill_up(lookup._index)
         await world.chains[0].seal_samples(500)
-        assert await until(lambda: lookup._unusable is not None, deadline_s=30)
+        assert await until(lambda: lookup._unusable is not None, deadline_s=60)
         assert (lookup.size, lookup.behind) == (1, 1)
         assert await place(lookup, 1) == (0, 1)
 
@@ -139,12 +139,12 @@ async def test_an_index_with_damaged_pages_is_made_anew_by_whoever_is_told_first
         # A question may find the damage, or the next block.
         with pytest.raises(EventIndexError):
             await lookup.find(EventName(SOURCE, "event-900"), 0)
-        assert await until(lambda: lookup._unusable is None and lookup.size == 3, deadline_s=30)
+        assert await until(lambda: lookup._unusable is None and lookup.size == 3, deadline_s=60)
         assert await place(lookup, 900) == (2, 100)
     damage_pages(file)
     await world.chains[0].seal_samples(400)
     async with indexing(world, file) as lookup:
-        assert await until(lambda: lookup._unusable is None and lookup.size == 4, deadline_s=30)
+        assert await until(lambda: lookup._unusable is None and lookup.size == 4, deadline_s=60)
         assert await found(lookup, 1300, wait_s=20)
 
 
@@ -165,7 +165,7 @@ async def test_a_file_that_fails_again_is_not_made_anew_for_ever(
     world = World(with_bodies=True)
     await world.chains[0].seal_samples(1)
     async with indexing(world, file):
-        assert await until(lambda: len(tried) > 5, deadline_s=30)
+        assert await until(lambda: len(tried) > 5, deadline_s=60)
 
     assert len(cleared) == 1
 

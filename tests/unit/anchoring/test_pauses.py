@@ -68,7 +68,7 @@ async def test_nobody_waits_for_longer_without_a_backlog(heard: list[int]) -> No
     for leaves in heard:
         rest.heard(leaves)
 
-    await asyncio.wait_for(rest.after(0.01), timeout=30)
+    await asyncio.wait_for(rest.after(0.01), timeout=60)
 
 
 @pytest.mark.usefixtures("long")
@@ -84,7 +84,7 @@ async def test_while_all_blocks_are_large_appends_are_rare() -> None:
 
     rest.heard(SMALL)
 
-    await asyncio.wait_for(waiting, timeout=30)
+    await asyncio.wait_for(waiting, timeout=60)
 
 
 @pytest.mark.parametrize("took_s", [0.001, 3.0])
@@ -93,7 +93,7 @@ async def test_a_backlog_without_an_end_is_anchored_too(took_s: float) -> None:
     rest.begin()
     rest.heard(LARGE)
 
-    await asyncio.wait_for(rest.after(took_s), timeout=30)
+    await asyncio.wait_for(rest.after(took_s), timeout=60)
 
 
 @pytest.mark.usefixtures("long")
@@ -105,18 +105,18 @@ async def test_the_blocks_of_a_backlog_are_appended_together(world: Any) -> None
     runner.wake(shard=0, height=0, leaves=SMALL)
     world.log.hold = CHECKPOINT_KEY
     running = asyncio.create_task(runner.run())
-    await asyncio.wait_for(world.log.held.wait(), timeout=30)
+    await asyncio.wait_for(world.log.held.wait(), timeout=60)
     await world.chains[0].seal_samples(1)
     runner.wake(shard=0, height=1, leaves=LARGE)
     world.log.hold = ""
     world.log.release.set()
-    await asyncio.wait_for(runner.wait_beyond(0), timeout=30)
+    await asyncio.wait_for(runner.wait_beyond(0), timeout=60)
     assert await _goes_on(asyncio.ensure_future(runner.wait_beyond(1)))
 
     await world.chains[0].seal_samples(1)
     runner.wake(shard=0, height=2, leaves=SMALL)
 
-    published = await asyncio.wait_for(runner.wait_beyond(1), timeout=30)
+    published = await asyncio.wait_for(runner.wait_beyond(1), timeout=60)
     assert published.head.size == 3
     running.cancel()
     await asyncio.wait([running])

@@ -83,10 +83,10 @@ async def test_no_append_waits_for_a_store_that_removes_nothing_for_ever(
     await seal(world, 1)
     running = [asyncio.create_task(work) for work in (runner.run(), bucket.tidying.run())]
 
-    await asyncio.wait_for(runner.wait_beyond(255), timeout=30)
-    await asyncio.wait_for(removing.wait(), timeout=30)
+    await asyncio.wait_for(runner.wait_beyond(255), timeout=60)
+    await asyncio.wait_for(removing.wait(), timeout=60)
     await seal(world, 1)
-    published = await asyncio.wait_for(runner.wait_beyond(256), timeout=30)
+    published = await asyncio.wait_for(runner.wait_beyond(256), timeout=60)
 
     assert published.head.size == 257
     for task in running:

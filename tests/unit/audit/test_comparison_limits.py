@@ -99,7 +99,7 @@ async def test_a_repair_ends_the_slow_pass_which_begins_anew(
     slow = SlowPass()
     monkeypatch.setattr(world.comparison, "_paced", slow.wait)
     running = asyncio.create_task(world.comparison.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await slow.began.wait()
         await world.change(CHANGES["row deleted"][0])
         slow.began.clear()
@@ -120,7 +120,7 @@ async def test_who_waits_for_another_comparison_hears_of_it(
     monkeypatch.setattr(reconcile_api, "SILENCE_S_MAX", 0.01)
     slow = SlowPass()
     first = asyncio.create_task(world.comparison.compare(slow.wait))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await slow.began.wait()
         events = reconciled(world.comparison, repair=False)
         told = [await anext(events) for _ in range(3)]

@@ -385,7 +385,7 @@ async def test_who_reads_nothing_of_a_comparison_holds_up_no_other(
     await world.change("DELETE FROM audit_trail WHERE height = 0")
     events = reconciled(world.comparison, repair=False)
     first = await anext(events)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         found = await world.compare()
         rest = [event async for event in events]
 
@@ -404,7 +404,7 @@ async def test_a_client_that_goes_away_ends_its_comparison(
     monkeypatch.setattr(reconcile_api, "EVENTS_MAX", 1)
     events = reconciled(world.comparison, repair=False)
     await anext(events)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await events.aclose()
 
         assert await world.compare() == []

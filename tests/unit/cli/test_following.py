@@ -34,12 +34,12 @@ async def test_following_shows_only_whole_lines_and_each_once(tmp_path, capsys):
         seen.extend(json.loads(line)["event"] for line in capsys.readouterr().out.splitlines())
         return event in seen
 
-    assert await until(lambda: heard("old"), deadline_s=10)
+    assert await until(lambda: heard("old"), deadline_s=60)
     with log.open("a") as file:
         for piece, event in (("half", "old"), (" a line\nand", "half a line"), (" more\n", "and more")):
             file.write(piece)
             file.flush()
-            assert await until(lambda event=event: heard(event), deadline_s=10)
+            assert await until(lambda event=event: heard(event), deadline_s=60)
     following.cancel()
 
     assert seen == ["old", "half a line", "and more"]

@@ -37,7 +37,7 @@ from salus.runtime.problems import ProblemError
 from salus.storage.adapters.facts import ERASURE, SUBJECTS
 from salus.storage.domain import SubjectState
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 QUICK = Pace(retry_s=1, retry_s_max=8, attempts_max=3)
 
 

@@ -106,7 +106,7 @@ async def test_what_was_read_ahead_of_a_batch_that_failed_is_read_again(
             cast("Reader", topic), store=store, identity=cast("IdentityView", view), contracts=[]
         )
         running = asyncio.create_task(follower.run())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await follower._until(lambda: follower._is_rebuilt)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -50,7 +50,7 @@ async def test_a_stopped_process_is_gone(place):
 
 async def test_a_process_that_ignores_sigterm_is_stopped_all_the_same(place):
     record = spawn("stubborn", STUBBORN, place, env=os.environ)
-    assert await until(lambda: "up" in record.log_tail(), deadline_s=20)
+    assert await until(lambda: "up" in record.log_tail(), deadline_s=60)
 
     await stop(record, grace_s=0.2)
 
@@ -96,18 +96,32 @@ async def test_only_a_detached_process_outlives_its_killed_parent(tmp_path, kind
     if survives:
         assert not await until(lambda: start_time(pid) is None, deadline_s=0.5)
         os.kill(pid, signal.SIGKILL)
-    assert await until(lambda: start_time(pid) is None, deadline_s=10)
+    assert await until(lambda: start_time(pid) is None, deadline_s=60)
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_who_started_detached_processes_ends_without_a_complaint(tmp_path, lives):
+    """After the last line of all tests stood "subprocess N is still running", three times."""
+    begins = PARENT.rpartition("time.sleep")[0] + ("" if lives else "os.kill(record.pid, 9)\n")
+    command = [sys.executable, "-W", "always::ResourceWarning", "-c", begins, str(tmp_path), "detached"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    pid = int(ended.stdout)
+    assert lives == (start_time(pid) is not None)
+    if lives:
+        os.kill(pid, signal.SIGKILL)
+
+    assert ended.stderr == ""
 
 
 async def test_signals_reach_the_whole_group(place):
     shell = ["sh", "-c", f"{sys.executable} -c 'import time; time.sleep(600)' & echo $!; wait"]
     record = spawn("group", shell, place, env=os.environ)
-    assert await until(lambda: record.log_tail().strip().isdigit(), deadline_s=20)
+    assert await until(lambda: record.log_tail().strip().isdigit(), deadline_s=60)
     grandchild = int(record.log_tail())
 
     send(record, signal.SIGKILL)
 
-    assert await until(lambda: start_time(grandchild) is None, deadline_s=10)
+    assert await until(lambda: start_time(grandchild) is None, deadline_s=60)
     await stop(record)
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from salus.devkit import services as devkit_services
 from salus.devkit.addresses import S3, Addresses
 from salus.devkit.errors import DevkitError, NotRunningError, StateFileError
 from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, ProcessRecord
-from salus.devkit.run_record import Remembered, Run, RunningService, StateFolder
-from salus.devkit.services import Surroundings, instances
+from salus.devkit.run_record import Run, RunningService, StateFolder
+from salus.devkit.services import Surroundings, instances, start_service
 from salus.ledger.policy import Policy
 
 PARTS = Addresses("127.0.0.1:9092", S3("http://127.0.0.1:9000", "key", "secret"))
@@ -102,12 +103,25 @@ def test_witnesses_have_keys_of_their_own_and_anchoring_is_told_where_they_are(t
     assert "SALUS_WITNESSES" not in told["sequencer"]
 
 
+def test_what_a_killed_service_left_in_its_temporary_folder_is_gone_at_its_next_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(devkit_services, "spawn", lambda *_, **__: None)
+    place = Place(tmp_path / "data" / "anchoring", tmp_path / "logs", detached=False)
+    around, instance = surroundings(tmp_path), instances(1)["anchoring"]
+    scratch = Path(around.environment(instance, place)["TMPDIR"])
+    (scratch / "salus-anchoring-x").mkdir(parents=True)
+    start_service(instance, around, place)
+
+    assert place.folder in scratch.parents
+    assert list(scratch.iterdir()) == []
+    assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
+
+
 def test_a_run_is_remembered_by_its_owner_alone(tmp_path):
     state = StateFolder(tmp_path / "state")
     record = ProcessRecord("identity", 4, "then", "identity.log")
     run = Run("local", PARTS, detached=True, services={"identity": RunningService("http://a:1", record)})
     state.write_run(run)
-    state.remember(Remembered(PARTS, {"identity": 1}))
+    state.remember(PARTS, {"identity": 1})
 
     assert state.run() == run
     assert state.remembered().service_ports == {"identity": 1}

@@ -13,7 +13,7 @@ from salus.cli.exits import Exit
 from salus.devkit import platform, state_version
 from salus.devkit.addresses import S3, Addresses
 from salus.devkit.errors import OtherVersionError
-from salus.devkit.run_record import Remembered, StateFolder
+from salus.devkit.run_record import StateFolder
 from salus.devkit.state_version import ContextProvider, StateVersion
 from salus.events.context import OWN_PACKAGE
 
@@ -63,7 +63,7 @@ def test_leaves_of_another_form_are_of_another_version(tmp_path: Path) -> None:
 
 def test_a_folder_that_does_not_say_which_version_made_it_is_of_another(tmp_path: Path) -> None:
     state = StateFolder(tmp_path)
-    state.remember(Remembered(Addresses("127.0.0.1:1", S3("http://127.0.0.1:2", "key", "secret"))))
+    state.remember(Addresses("127.0.0.1:1", S3("http://127.0.0.1:2", "key", "secret")), {})
 
     with pytest.raises(OtherVersionError, match="does not say"):
         state.require_version()

@@ -167,7 +167,7 @@ async def test_a_thread_and_the_tasks_that_a_task_makes_speak_for_it() -> None:
 
     supervisor = Supervisor()
     async with supervisor.running(work(), name="thread"):
-        assert await until(lambda: sample("salus_task_failures_total", "thread") == 2, deadline_s=10)
+        assert await until(lambda: sample("salus_task_failures_total", "thread") == 2, deadline_s=60)
 
 
 async def test_outside_a_task_nothing_is_told() -> None:
@@ -203,4 +203,4 @@ async def test_a_network_file_that_cannot_be_read_is_what_the_task_waits_for(
         async def told() -> bool:
             return "the network file" in (await readiness(supervisor))[1]["task keys"]
 
-        assert await until(told, deadline_s=10)
+        assert await until(told, deadline_s=60)

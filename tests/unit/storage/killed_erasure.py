@@ -46,7 +46,7 @@ from salus.storage.handlers.subjects import Subjects
 
 TRACED = {str(module.__file__) for module in (contract, facts, obligations, reactor_host, subjects)}
 MEMBER = Party(did=HOSPITAL.did, kind="member", roles=frozenset(), member=None)
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 class LostError(Exception):

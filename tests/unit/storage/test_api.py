@@ -357,7 +357,7 @@ async def test_slow_verifications_keep_nobody_from_reading_or_storing(
 ) -> None:
     """The third red team: each took a place of the transfers, of which there are two here."""
     gate, path = Gate(bench), "/objects/o-1/verify"
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         slow = [
             group.create_task(client.get(path, params=verification(party))) for party in (DOCTOR, HOSPITAL)
         ]
@@ -376,7 +376,7 @@ async def test_an_account_verifies_one_at_a_time_and_leaves_a_place_to_others(
     bench: Bench, client: httpx.AsyncClient
 ) -> None:
     gate, path = Gate(bench), "/objects/o-1/verify"
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         own = [group.create_task(client.get(path, params=verification())) for _ in range(3)]
         await gate.reached.get()
         other = group.create_task(client.get(path, params=verification(HOSPITAL)))

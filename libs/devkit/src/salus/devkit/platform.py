@@ -27,7 +27,7 @@ from salus.devkit.narration import Narrator, SilentNarrator
 from salus.devkit.network import NetworkFolder, Plan, create_buckets, create_topics
 from salus.devkit.parts import administration, adopt_parts, find_parts
 from salus.devkit.processes import Place, ProcessRecord, is_alive, send, stop
-from salus.devkit.run_record import Remembered, Run, RunningService, StateFolder
+from salus.devkit.run_record import Run, RunningService, StateFolder
 from salus.devkit.services import (
     Surroundings,
     catalogue_digest,
@@ -364,7 +364,7 @@ class Platform:
                 [port] = free_ports(1, preferred=[p for p in wanted if p not in taken])
                 chosen[name] = f"http://{HOST}:{port}"
         ports = {name: port for name, url in chosen.items() for port in port_of(url)}
-        self.state.remember(Remembered(self.addresses, ports))
+        self.state.remember(self.addresses, ports)
         return chosen
 
     async def _stop_services(self, services: Mapping[str, RunningService]) -> None:
@@ -378,13 +378,8 @@ class Platform:
     def _record(self) -> None:
         if self._parts is None:
             return
-        self.state.remember(
-            Remembered(
-                self.addresses,
-                {name: port for name, it in self._services.items() for port in port_of(it.url)}
-                or self.state.remembered().service_ports,
-            )
-        )
+        ports = {name: port for name, it in self._services.items() for port in port_of(it.url)}
+        self.state.remember(self.addresses, ports)
         self.state.write_run(
             Run(
                 kind=self._parts.kind,

@@ -19,6 +19,7 @@ from salus.devkit.errors import BuildError, MissingToolError, StartError
 from salus.devkit.free_ports import HOST, free_ports
 from salus.devkit.narration import SilentNarrator
 from salus.devkit.processes import Place, ProcessRecord, is_alive, send, spawn, stop
+from salus.devkit.scratch import scratch_folder
 from salus.devkit.tools import run_tool
 from salus.devkit.waiting import until
 
@@ -26,7 +27,7 @@ DEBIAN_FOLDERS = "/usr/lib/postgresql"
 USER = "postgres"
 PROGRAMS = ("initdb", "postgres", "createdb", "pg_isready")
 START_S_MAX = 60.0
-SHARED_PLACE = "/tmp"  # noqa: S108  # the folder in it is made new, and private
+SHARED_PLACE = Path("/tmp")  # noqa: S108  # the folder in it is made new, and private
 
 
 class PostgresServer:
@@ -77,8 +78,7 @@ async def running_postgres(*, synced: bool = False) -> AsyncIterator[PostgresSer
     """
     if missing_postgres():
         raise MissingToolError(f"PostgreSQL is not installed: {', '.join(missing_postgres())} is missing")
-    folder = Path(tempfile.mkdtemp(prefix="salus-postgres-", dir=_place()))
-    try:
+    with scratch_folder("salus-postgres-", place=_place()) as folder:
         if user := _user():
             os.chown(folder, user.pw_uid, user.pw_gid)
         server = await _started(folder, fsync="on" if synced else "off")
@@ -91,15 +91,13 @@ async def running_postgres(*, synced: bool = False) -> AsyncIterator[PostgresSer
             send(server.process, signal.SIGQUIT)
             await until(lambda: not is_alive(server.process), deadline_s=START_S_MAX)
             await stop(server.process)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _place() -> str:
+def _place() -> Path:
     """Return where temporary files are, unless the server's user could not enter a folder on the way."""
     place = Path(tempfile.gettempdir())
     enterable = all(folder.stat().st_mode & stat.S_IXOTH for folder in (place, *place.parents))
-    return str(place) if _user() is None or enterable else SHARED_PLACE
+    return place if _user() is None or enterable else SHARED_PLACE
 
 
 async def _started(folder: Path, *, fsync: str) -> PostgresServer:

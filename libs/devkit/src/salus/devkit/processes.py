@@ -59,7 +59,11 @@ class Place:
 def _end_children() -> None:
     """End the foreground processes that nobody stopped, where the system does not do it for us."""
     for pid, child in _own.items():
-        if pid in _detached or child.poll() is not None:
+        if child.poll() is not None:
+            continue
+        if pid in _detached:
+            # It lives on as it should: without a code Python would warn that nobody waited for it.
+            child.returncode = 0
             continue
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)

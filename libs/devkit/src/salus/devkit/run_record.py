@@ -6,6 +6,7 @@ In addresses.json, run.json, removed.json and version.json.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -93,9 +94,10 @@ class StateFolder:
         """Return where things were the last time."""
         return self._read("addresses.json", Remembered) or Remembered()
 
-    def remember(self, remembered: Remembered) -> None:
-        """Record where things are, for the next time."""
-        self._write("addresses.json", remembered)
+    def remember(self, parts: Addresses, service_ports: Mapping[str, int]) -> None:
+        """Record where things are, for the next time; a service that is not named was where it was."""
+        known = self.remembered().service_ports
+        self._write("addresses.json", Remembered(parts, {**known, **service_ports}))
 
     def removed_shards(self) -> frozenset[int]:
         """Return the shards whose sequencers are not to be started."""

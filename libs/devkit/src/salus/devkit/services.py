@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import assert_never
 
 import httpx
 
+from salus.crypto.private_files import make_private_folder
 from salus.devkit.addresses import Addresses
 from salus.devkit.errors import StartError
 from salus.devkit.network import NetworkFolder, Plan
@@ -107,6 +110,7 @@ class Surroundings:
         return {
             **inherited,
             "PYTHONUNBUFFERED": "1",
+            "TMPDIR": str(scratch_of(place)),
             **{f"SALUS_{name}": value for name, value in told.items()},
             **self.extra,
         }
@@ -177,10 +181,21 @@ def _account_in_environment() -> dict[str, str]:
 def start_service(instance: Instance, surroundings: Surroundings, place: Place) -> RunningService:
     """Start one instance; it is not ready yet when this returns."""
     command = [sys.executable, "-m", f"salus.{instance.service}"]
+    _empty(scratch_of(place))
     process = spawn(instance.name, command, place, env=surroundings.environment(instance, place))
     probes = instance.manifest.probes
     url = surroundings.urls[instance.name]
     return RunningService(url, process, probes.ready, probes.start_s_max, catalogue_digest())
+
+
+def scratch_of(place: Place) -> Path:
+    """Return where a service keeps temporary files, so that a killed one leaves none elsewhere."""
+    return place.folder / "tmp"
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    make_private_folder(folder)
 
 
 def catalogue_digest() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from salus.devkit.narration import Narrator
 from salus.devkit.network import Plan
 from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, exit_code, is_alive, spawn, stop
+from salus.devkit.scratch import scratch_folder
 from salus.devkit.services import sequencer_name
 from salus.devkit.waiting import until
 from salus.events.bearer import audience_of
@@ -51,9 +51,9 @@ async def open_stage(
     narrator: Narrator, *, shards: int = 1, witnesses: int = 0, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[Platform]:
     """Start Kafka and MinIO and make a network; everything is gone when the context is left."""
-    with tempfile.TemporaryDirectory(prefix="salus-bench-") as folder:
+    with scratch_folder("salus-bench-") as folder:
         plan = Plan(shards=shards, witnesses=witnesses)
-        async with Platform(Path(folder), narrator=narrator, plan=plan, environment=environment) as platform:
+        async with Platform(folder, narrator=narrator, plan=plan, environment=environment) as platform:
             await platform.start_parts()
             await _register_hospital(platform)
             yield platform
