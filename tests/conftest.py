@@ -34,7 +34,7 @@ settings.load_profile("salus")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the processes of `make test` share the tests out: unit tests run beside those that wait for servers."""
+    """Let the processes of `make test` share the tests: unit tests run beside those that wait for servers."""
     for item in items:
         folder = item.path.relative_to(HERE).parts[0]
         if folder in GROUPED:

@@ -99,6 +99,7 @@ def test_a_plan_says_what_is_to_do_and_does_nothing(
 
     assert told.exit_code == 0, told.output
     assert told.output.count("to do") == 2
+    assert "one operator, or two where operators are of several organisations" in told.output
     assert (identity.commands, folder.key_file(NAME).exists()) == ([], False)
 
 

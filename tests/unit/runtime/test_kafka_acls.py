@@ -226,6 +226,23 @@ def test_what_others_may_rest_on_is_named_and_not_removed(surplus: Acl, *, goes:
     assert made.removable([surplus]) == ([surplus] if goes else [])
 
 
+def test_a_group_goes_with_the_account_whose_line_is_gone() -> None:
+    """A newcomer's case: the right to a group stayed when the line of its account was removed."""
+    before = planned(LAB, "lab-")
+    after = plan([Principal("y", "soc", None)], KNOWN)
+    surplus = after.surplus(before.acls)
+
+    assert {acl.resource for acl in before.acls} == {TOPIC, GROUP}
+    assert surplus == after.removable(surplus) == sorted(before.acls)
+
+
+def test_a_group_of_an_account_with_other_topics_too_is_left_alone() -> None:
+    group, other = acl("stranger", "orders-", resource=GROUP), acl("stranger", "orders")
+    mine = acl("stranger", "salus.lab.events")
+
+    assert planned(LAB, "lab-").surplus([group, other, mine]) == [mine]
+
+
 def test_what_an_administrator_has_is_left_alone() -> None:
     assert planned("administrator").surplus([acl("x", "*", operation=Operation.ALL)]) == []
 

@@ -26,6 +26,8 @@ from salus.events.contexts import CATALOGUE, identity
 from salus.events.did import LocalSigner
 from salus.runtime.manifests import Manifest, services
 
+SECONDED = "one operator, or two where operators are of several organisations"
+
 
 @dataclass(frozen=True)
 class Admission:
@@ -61,7 +63,7 @@ class Admission:
         """Return each step with whether it is done."""
         who = f" as {self.did}" if self.did else " with a key that is made here"
         return [
-            (self.is_registered, f"register {self.name}{who}, with the role {self.name}: two operators"),
+            (self.is_registered, f"register {self.name}{who}, with the role {self.name}: {SECONDED}"),
             *((t not in self.unsealed, f"let a shard seal {t}: one operator") for t in self.topics),
         ]
 

@@ -57,14 +57,18 @@ class Plan:
         """Return what is in force and not planned, in order: of our accounts, or of others on what is ours.
 
         What everybody may do our accounts may do. ACLs of administrators, and of other applications on what
-        is theirs, are left alone.
+        is theirs, are left alone. Groups of an account that is no longer listed show as long as it has a
+        right on Salus's topics, and on no others.
         """
+        in_force = frozenset(in_force)
         ours = {str(one): one.party for one in self.principals}
-        prefixes = self._prefixes()
+        names = (*self._prefixes(), *_BROKERS_TOPICS)
+        former = _with_salus_alone(in_force).difference(ours)
         return sorted(
             acl
-            for acl in in_force
-            if acl not in self.acls and _is_surplus(acl, ours, (*prefixes, *_BROKERS_TOPICS))
+            for acl in in_force.difference(self.acls)
+            if _is_surplus(acl, ours, names)
+            or (acl.resource is ResourceType.GROUP and acl.principal in former)
         )
 
     def removable(self, surplus: Iterable[Acl]) -> list[Acl]:
@@ -80,7 +84,11 @@ class Plan:
             for acl in surplus
             if acl.resource is not ResourceType.CLUSTER
             and acl.is_known
-            and (acl.principal in ours or (acl.resource in _NAMED and _touches_any(acl, prefixes)))
+            and (
+                acl.principal in ours
+                or (acl.resource in _NAMED and _touches_any(acl, prefixes))
+                or (acl.resource is ResourceType.GROUP and acl.principal != EVERYBODY)
+            )
         ]
 
     def _prefixes(self) -> tuple[str, ...]:
@@ -99,6 +107,15 @@ def _is_surplus(acl: Acl, ours: Mapping[str, str], names: Sequence[str]) -> bool
         return True
     is_grave = acl.operation in _GRAVE or not acl.operation.is_known
     return acl.resource is ResourceType.CLUSTER and is_grave
+
+
+def _with_salus_alone(in_force: Iterable[Acl]) -> frozenset[str]:
+    """Return whose rights are on Salus's topics and on no others."""
+    allowed = [
+        acl for acl in in_force if acl.resource is ResourceType.TOPIC and acl.permission is Permission.ALLOW
+    ]
+    elsewhere = {acl.principal for acl in allowed if not acl.name.startswith(PREFIX)}
+    return frozenset(acl.principal for acl in allowed) - elsewhere - {EVERYBODY}
 
 
 def _touches_any(acl: Acl, prefixes: Iterable[str]) -> bool:
