@@ -39,7 +39,7 @@ from salus.events.errors import Reason
 from salus.events.event_types import EventData, schema_file
 from salus.events.jws import parse_jws
 from salus.events.possession import verify_possession
-from salus.events.schemas.plain_patterns import is_plain_pattern
+from salus.events.schemas.plain_patterns import pattern_fault
 from salus.events.signed_request import Asked
 from salus.events.type_definition import definition, faults_of_definition
 from salus.events.type_names import is_own_name
@@ -138,7 +138,7 @@ READERS: dict[str, Reader] = {
     "JSON: below a long name": lambda v: read_json(b'{"' + b"A" * len(v) + b'":[' + v + b"1e999]}"),
     "event": lambda v: decode_event(v, CATALOGUE),
     "own type: its name": latin(lambda t: is_own_name("example." + t)),
-    "own type: a pattern": latin(lambda t: is_plain_pattern(f"^{t}$")),
+    "own type: a pattern": latin(lambda t: pattern_fault(f"^{t}$")),
     "own type: a schema": lambda v: own_faults(v.decode("latin-1")),
     "own type: an event": lambda v: decode_event(own_event(v), OWN),
     "attribution": lambda v: attribution_of(value=v, signature=v, reason=Reason.MALFORMED_JSON),

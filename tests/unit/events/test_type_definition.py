@@ -22,7 +22,7 @@ from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import RejectedError
 from salus.events.event_types import EventType, dataschema_of, schema_file
 from salus.events.schemas.engine_schema import engine_schema
-from salus.events.schemas.plain_patterns import is_plain_pattern, weight_of
+from salus.events.schemas.plain_patterns import pattern_fault, weight_of
 from salus.events.sealed_fields import sealed_fields
 from salus.events.type_definition import class_name, definition, faults_of_definition
 from salus.events.type_names import is_own_name, prefix_of
@@ -332,7 +332,7 @@ PATTERN = st.lists(
 
 @given(PATTERN)
 def test_an_engine_compiles_a_pattern_in_the_room_that_its_weight_says(pattern: str) -> None:
-    assert is_plain_pattern(pattern)
+    assert pattern_fault(pattern) is None
     room = jsonschema_rs.RegexOptions(size_limit=weight_of(pattern) * 160)
 
     jsonschema_rs.Draft202012Validator({"pattern": pattern}, pattern_options=room)
@@ -508,7 +508,28 @@ def test_a_pattern_that_others_read_for_ever_takes_no_time(pattern: str) -> None
     ],
 )
 def test_a_plain_pattern_is_of_few_signs(pattern: str, *, plain: bool) -> None:
-    assert is_plain_pattern(pattern) is plain
+    assert (pattern_fault(pattern) is None) is plain
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("A+", "$.code: pattern: it is a text that goes from ^ to $"),
+        ("^" + "a" * 1024 + "$", "$.code: pattern: it has 1026 characters, of 1024 at most"),
+        (r"^a\d$", "$.code: pattern: character 3: no classes by letter"),
+        ("^a[b$", "$.code: pattern: character 3: it is no regular expression, unterminated character set"),
+        ("^a.b$", "$.code: pattern: character 3: here may stand"),
+        ("^(ab)+$", "$.code: pattern: character 5: a group does not repeat"),
+        ("^a|b$", "$.code: pattern: character 3: alternatives stand in a group: (a|b)"),
+        ("^a{200}b{57}$", "$.code: pattern: its counts come to 257, of 256 at most"),
+    ],
+)
+def test_a_fault_of_a_pattern_names_the_character(pattern: str, said: str) -> None:
+    """A newcomer's case: one sentence stood for every fault, and named no part of the pattern."""
+    schema = schema_of(fields={"code": {"type": "string", "maxLength": 9, "pattern": pattern}})
+    [fault] = faults(schema)
+
+    assert fault.startswith(said)
 
 
 def test_a_type_is_read_like_those_of_the_release() -> None:

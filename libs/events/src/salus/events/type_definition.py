@@ -30,7 +30,7 @@ from salus.events.event_types import (
 )
 from salus.events.fields import Moment, Pseudonym, Sealed, portable
 from salus.events.schemas.engine_schema import engine_schema
-from salus.events.schemas.plain_patterns import COUNT_MAX, WEIGHT_MAX, is_plain_pattern, weight_of
+from salus.events.schemas.plain_patterns import WEIGHT_MAX, pattern_fault, weight_of
 from salus.events.schemas.subset import faults_of, target_of
 from salus.events.type_names import NAME_CHARS_MAX, is_name_of, prefix_of
 
@@ -323,12 +323,8 @@ def _text_faults(part: Mapping[str, Any], at: str) -> Iterator[str]:
         return
     if part["maxLength"] > TEXT_CHARS_MAX:
         yield f"{at}: maxLength is at most {TEXT_CHARS_MAX}, for all can read it: seal what is longer"
-    pattern = part.get("pattern")
-    if pattern is not None and not is_plain_pattern(pattern):
-        yield (
-            f"{at}: pattern has, from ^ to $, characters, classes of ASCII, groups, alternatives in groups, "
-            f"and counts of {COUNT_MAX} in all; write [.] for a dot"
-        )
+    if (fault := pattern_fault(part.get("pattern", "^$"))) is not None:
+        yield f"{at}: pattern: {fault}"
 
 
 def _default_faults(part: Mapping[str, Any], at: str) -> Iterator[str]:

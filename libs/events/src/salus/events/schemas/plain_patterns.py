@@ -20,30 +20,46 @@ _CHAR = r"[A-Za-z0-9 _:#@%&,;=!~<>'/\"-]|\\[.^$|?*+(){}\[\]\\/]"
 _CLASS = r"\[\^?(?:[A-Za-z0-9 _:#@%,;=!<>'/\".+*?(){}|$](?:-[A-Za-z0-9])?|\\[\\\[\]^-])+\]"
 _TOKEN = re.compile(rf"({_CLASS}|{_CHAR})|([()|])|([?*+]|\{{([0-9]{{1,4}})(?:,([0-9]{{0,4}}))?\}})")
 
+_UNREAD = "here may stand characters, classes of ASCII, groups, alternatives in groups, and counts; write [.] for a dot"
 
-def is_plain_pattern(pattern: str) -> bool:
-    """Tell whether all engines read a pattern alike: from ^ to $ and of a few signs."""
+
+def pattern_fault(pattern: str) -> str | None:
+    """Return why engines may not read a pattern alike, and at which of its characters; None if all do."""
     if not (pattern.startswith("^") and pattern.endswith("$") and len(pattern) <= PATTERN_CHARS_MAX):
-        return False
+        return f"it goes from ^ to $, in {PATTERN_CHARS_MAX} characters at most"
     counts, at, may_repeat, depth = 0, 1, False, 0
     while at < len(pattern) - 1:
         token = _TOKEN.match(pattern, at, len(pattern) - 1)
         if token is None:
-            return False
-        sign, count = token[2], token[3]
-        if count is not None:
-            if not may_repeat or (token[4] and not _is_count(token[4], token[5])):
-                return False
+            return f"character {at + 1}: {_UNREAD}"
+        depth += {"(": 1, ")": -1}.get(token[2], 0)
+        if (fault := _token_fault(token, depth=depth, may_repeat=may_repeat)) is not None:
+            return f"character {at + 1}: {fault}"
+        if token[3] is not None:
             counts += max(int(token[4] or 1), int(token[5] or 0))
-        depth += {"(": 1, ")": -1}.get(sign, 0)
-        # Without a group around it, an alternative would end what ^ and $ hold together.
-        if depth < 0 or (sign == "|" and depth == 0):
-            return False
         may_repeat = token[1] is not None or (
-            sign == ")" and token.end() < len(pattern) and pattern[token.end()] == "?"
+            token[2] == ")" and token.end() < len(pattern) and pattern[token.end()] == "?"
         )
         at = token.end()
-    return depth == 0 and counts <= COUNT_MAX
+    if depth > 0:
+        return "a group is not closed"
+    if counts > COUNT_MAX:
+        return f"its counts come to {counts}, of {COUNT_MAX} at most: let maxLength say how long texts are"
+    return None
+
+
+def _token_fault(token: re.Match[str], *, depth: int, may_repeat: bool) -> str | None:
+    sign, count = token[2], token[3]
+    if count is not None and not may_repeat:
+        return "only a character or a class repeats; a group may be left out, by ?"
+    if token[4] and not _is_count(token[4], token[5]):
+        return "a count begins with the smaller number"
+    if depth < 0:
+        return "it closes no group"
+    # Without a group around it, an alternative would end what ^ and $ hold together.
+    if sign == "|" and depth == 0:
+        return "alternatives stand in a group: (a|b)"
+    return None
 
 
 def weight_of(pattern: str) -> int:

@@ -44,12 +44,18 @@ _DEFINITION = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 _REFERENCE = re.compile(rf"#/\$defs/({_DEFINITION.pattern})")
 _WORDS = frozenset({"type", "enum", "const", EXTENSIBLE})
 _TIME = frozenset({"type", "format"})
-# Look-around, named and non-capturing groups; classes that engines read differently; a group that repeats.
+# Engines differ in what these mean, or some lack them. Sets of signs cut out of others are Rust's, and one
+# day Python's.
 _UNPORTABLE = re.compile(
-    r"\(\?|\\[1-9wWdDsSbBpPkAZzGQE]|\)[*+{]"
-    # A class in a class, and sets of signs that are cut out of others: in Rust, and one day in Python.
-    r"|\[\^?\[|&&|--|~~|\|\|"
+    r"(?P<special>\(\?)|(?P<named>\\[1-9wWdDsSbBpPkAZzGQE])|(?P<repeated>\)[*+{])"
+    r"|(?P<nested>\[\^?\[|&&|--|~~|\|\|)"
 )
+_WHY_UNPORTABLE = {
+    "special": "no look-around and no special groups: a group is (…)",
+    "named": "no classes by letter and no references: write a class in brackets, as [0-9]",
+    "repeated": "a group does not repeat; it may be left out, by ?",
+    "nested": "no class in a class, and none that is cut out of another",
+}
 
 
 def faults_of(schema: Any, *, size: int = 0) -> list[str]:
@@ -231,16 +237,22 @@ def _of_string(part: Mapping[str, Any], at: str) -> Iterator[str]:
         yield from _bound(part, "maxLength", CHARS_MAX, at)
         yield from _least_bound(part, "minLength", "maxLength", CHARS_MAX, at)
     pattern = part.get("pattern", "^$")
-    if not isinstance(pattern, str) or not _is_portable(pattern):
-        yield f"{at}: pattern is not one that all engines read alike, from ^ to $ and in linear time"
+    if (fault := _pattern_fault(pattern)) is not None:
+        yield f"{at}: pattern: {fault}"
 
 
-def _is_portable(pattern: str) -> bool:
-    whole = pattern.startswith("^") and pattern.endswith("$") and len(pattern) <= PATTERN_CHARS_MAX
-    if not whole or _UNPORTABLE.search(pattern):
-        return False
+def _pattern_fault(pattern: Any) -> str | None:
+    """Return why not all engines read a pattern alike and in linear time, or None."""
+    if not isinstance(pattern, str) or not (pattern.startswith("^") and pattern.endswith("$")):
+        return "it is a text that goes from ^ to $"
+    if len(pattern) > PATTERN_CHARS_MAX:
+        return f"it has {len(pattern)} characters, of {PATTERN_CHARS_MAX} at most"
+    if (unportable := _UNPORTABLE.search(pattern)) is not None:
+        return f"character {unportable.start() + 1}: {_WHY_UNPORTABLE[unportable.lastgroup or '']}"
     try:
         re.compile(pattern)
-    except (re.error, OverflowError, RecursionError):
-        return False
-    return True
+    except re.error as error:
+        return f"character {(error.pos or 0) + 1}: it is no regular expression, {error.msg}"
+    except (OverflowError, RecursionError):
+        return "it is larger than engines can read"
+    return None
