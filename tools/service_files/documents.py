@@ -48,6 +48,21 @@ Generated from the settings classes by `make generate`.
 Every setting is an environment variable. One that is required and missing, or has a wrong value, stops the
 start with its name. A variable that a service does not know is ignored.
 """
+# The command reads its own where it needs them; there is no class of them.
+_OF_THE_COMMAND = (
+    (
+        "`SALUS_STATE`",
+        "folder",
+        "`.salus` of the checkout, else of where it is run",
+        "Where `up` keeps keys, data and logs, and the other commands look for the platform that runs.",
+    ),
+    (
+        "`SALUS_PARTS`",
+        "`given`, `engine`, `local`",
+        "the first that is there",
+        "Kafka and the object store: those that the environment names, containers, or processes.",
+    ),
+)
 
 
 def architecture(text: str, manifests: Sequence[Manifest]) -> str:
@@ -122,6 +137,9 @@ def settings(manifests: Sequence[Manifest], settings_of: SettingsOf) -> str:
         own = [field for field in known.model_fields if field not in seen]
         said = _settings(known, [known], leave_out=seen) if own else "Nothing besides."
         parts.append(f"## {name}\n\n{said}\n")
+    command = _table(("variable", "value", "default", "meaning"), _OF_THE_COMMAND)
+    also = "Some commands also take the variables of [Kafka](#kafka) and [the store](#the-object-store)."
+    parts.append(f"## The salus command\n\nFor `salus` itself. {also}\n\n{command}\n")
     return "\n".join(parts)
 
 

@@ -24,7 +24,6 @@ from salus.devkit.errors import NotRunningError
 from salus.devkit.platform import Platform
 from salus.events.catalogue import Catalogue
 from salus.events.contexts import CATALOGUE
-from salus.events.event_types import EventType
 from salus.events.schemas.subset import SCHEMA_BYTES_MAX
 from salus.events.type_definition import with_sealed
 from salus.events.type_names import is_own_name
@@ -216,10 +215,5 @@ def catalogue_for(value: bytes, platform: Platform) -> Catalogue:
     name = event.get("type") if isinstance(event, dict) else None
     if not isinstance(name, str) or CATALOGUE.type_named(name) is not None or not is_own_name(name):
         return CATALOGUE
-    return CATALOGUE.with_types([type_of_platform(name, platform)])
-
-
-def type_of_platform(name: str, platform: Platform) -> EventType:
-    """Return a member's event type in the network of the platform that runs here; raises as `own_type`."""
     network = NetworkAccess(platform.network, require_service(platform, "identity"))
-    return asyncio.run(own_type(network, name))
+    return CATALOGUE.with_types([asyncio.run(own_type(network, name))])

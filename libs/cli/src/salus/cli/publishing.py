@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -15,9 +16,10 @@ from salus.cli.callers import KeyFile, KeyId, complete_caller, signer_of
 from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.network_access import NetworkAccess
 from salus.cli.outputs import Outputs, require_place
-from salus.cli.own_types import type_of_platform
 from salus.cli.state import require_service, running_platform
+from salus.cli.type_facts import writable_type
 from salus.client import (
     DeliveryError,
     EventRefusedError,
@@ -79,7 +81,7 @@ def publish(  # the facts of one event
     for file in (receipt, event):
         require_place(file, undone="nothing was sent")
     signer = signer_of(platform, as_name or "", key, key_id)
-    content = _data_of(_type_named(type_name, platform), data)
+    content = _data_of(_type_named(type_name, platform, signer), data)
     outputs = Outputs()
     event_id = event_id or new_id(datetime.now(UTC))
     sending = _publish(
@@ -160,13 +162,14 @@ def _place(proof: Receipt) -> dict[str, Any]:
     return {"topic": leaf.topic, "partition": leaf.partition, "offset": leaf.offset}
 
 
-def _type_named(name: str, platform: Platform) -> EventType:
-    """Return the type of the release, or of a member in the network that runs here."""
+def _type_named(name: str, platform: Platform, signer: LocalSigner) -> EventType:
+    """Return the type of the release, or of a member of this network if the signer may state it."""
     entry = CATALOGUE.type_named(name)
     if entry is not None:
         return entry
     if is_own_name(name):
-        return type_of_platform(name, platform)
+        network = NetworkAccess(platform.network, require_service(platform, "identity"))
+        return asyncio.run(writable_type(network, name, signer=signer.did))
     names = [known.name for known in CATALOGUE.types()]
     hint = ", ".join(get_close_matches(name, names) or names)
     raise CommandError(Exit.USAGE, f"the catalogue has no type {name}; it has {hint}")

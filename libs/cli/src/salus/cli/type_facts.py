@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
@@ -11,7 +11,10 @@ from salus.cli.network_access import NetworkAccess
 from salus.cli.party_commands import target_of
 from salus.cli.service_answers import read_answer
 from salus.client.own_types import own_event_type
+from salus.events.errors import RejectedError
 from salus.events.event_types import EventType, dataschema_of
+from salus.events.judging import require_owner
+from salus.events.parties import Party, PartyKind
 
 
 class ProposalFacts(msgspec.Struct, frozen=True):
@@ -91,12 +94,35 @@ async def active_schema(network: NetworkAccess, facts: TypeFacts) -> bytes | Non
 
 
 async def own_type(network: NetworkAccess, name: str) -> EventType:
-    """Return a member's event type, to write and read events of it.
+    """Return a member's event type, to read events of it.
 
     Raises:
         CommandError: identity knows none, or shows a schema that is none of an event type.
     """
+    return await _own_type(network, await event_type(network, name))
+
+
+async def writable_type(network: NetworkAccess, name: str, *, signer: str) -> EventType:
+    """Return a member's event type, to write events of it that this party signs.
+
+    Raises:
+        CommandError: as `own_type`; it was withdrawn, or is for others to state.
+    """
     facts = await event_type(network, name)
+    if facts.status == "withdrawn":
+        sentence = f"{name} was withdrawn at {facts.until}, so every network refuses it as unknown-type"
+        raise CommandError(Exit.NO, f"not sent: {sentence}")
+    entry, party = await _own_type(network, facts), await network.party(signer)
+    kind = cast("PartyKind", party.kind)
+    try:
+        require_owner(entry, Party(party.did, kind, frozenset(party.roles), party.member))
+    except RejectedError as error:
+        raise CommandError(Exit.NO, f"not sent: {error}: its owner is {facts.owner}") from None
+    return entry
+
+
+async def _own_type(network: NetworkAccess, facts: TypeFacts) -> EventType:
+    name = facts.type
     schema = await schema_of(network, name, proposed=False)
     try:
         return own_event_type(schema, member=str(facts.member))

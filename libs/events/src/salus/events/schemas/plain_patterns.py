@@ -20,7 +20,7 @@ _CHAR = r"[A-Za-z0-9 _:#@%&,;=!~<>'/\"-]|\\[.^$|?*+(){}\[\]\\/]"
 _CLASS = r"\[\^?(?:[A-Za-z0-9 _:#@%,;=!<>'/\".+*?(){}|$](?:-[A-Za-z0-9])?|\\[\\\[\]^-])+\]"
 _TOKEN = re.compile(rf"({_CLASS}|{_CHAR})|([()|])|([?*+]|\{{([0-9]{{1,4}})(?:,([0-9]{{0,4}}))?\}})")
 
-_UNREAD = "here may stand characters, classes of ASCII, groups, alternatives in groups, and counts; write [.] for a dot"
+_UNREAD = "here may stand characters, classes of ASCII, groups and counts; write [.] for a dot"
 
 
 def pattern_fault(pattern: str) -> str | None:
