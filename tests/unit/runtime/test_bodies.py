@@ -18,7 +18,7 @@ from salus.runtime.bodies import BODY_BYTES_MAX, Admission, Admit
 from salus.runtime.problems import ProblemError
 from salus.runtime.service import create_app
 from salus.runtime.settings import ServiceSettings
-from salus.storage.api import OBJECTS_PATH
+from salus.storage.transfers import OBJECTS_PATH
 
 SETTINGS = ServiceSettings(
     service_name="runtime",

@@ -11,10 +11,11 @@ from salus.cli.network_access import NetworkAccess
 from salus.cli.party_commands import target_of
 from salus.cli.service_answers import read_answer
 from salus.client.own_types import own_event_type
+from salus.events.contexts.identity import PartyKind
 from salus.events.errors import RejectedError
 from salus.events.event_types import EventType, dataschema_of
 from salus.events.judging import require_owner
-from salus.events.parties import Party, PartyKind
+from salus.events.parties import Party
 
 
 class ProposalFacts(msgspec.Struct, frozen=True):
