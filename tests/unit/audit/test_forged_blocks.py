@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import pytest
 from tests.unit.archive.served_ledger import HOSPITAL, ServedLedger
-from tests.unit.archive.small_ledger import EVENT_SIGNER, SHARD_SIGNERS, SmallLedger
+from tests.unit.archive.small_ledger import EVENT_SIGNER, SHARD_SIGNERS, SmallLedger, note_key
 from tests.unit.archive.test_deep import identity_record
 from tests.unit.archive.test_deep_forgeries import MINUTE_MS, REVOKES, forged, ledger_of
 from tests.unit.archive.test_deep_fsck import sealed, served
@@ -34,8 +35,10 @@ from salus.audit.reconciliation import Reconciler, Step
 from salus.events.contexts import CATALOGUE
 from salus.events.identity_position import AHEAD_MAX
 from salus.events.keyring import KeyRing
+from salus.ledger.key_periods import KeyHistory, KeyPeriod, Keys
+from salus.ledger.note import NoteSigner
 
-KEYS = {shard: signer.verifier for shard, signer in SHARD_SIGNERS.items()}
+KEYS: dict[int, Keys] = {shard: signer.verifier for shard, signer in SHARD_SIGNERS.items()}
 
 
 def topic_of(ledger: SmallLedger, *, founder: int = 0) -> IdentityTopic:
@@ -224,6 +227,35 @@ async def test_a_revoked_key_does_not_count_by_an_old_position_whatever_was_read
     assert await differing(ledger, trail) == []
     for order in ((1, 0), (0, 1)):
         assert await index_anew(ledger, order=order) == entries
+
+
+async def test_the_time_of_a_block_that_a_stolen_key_sealed_ends_no_reading(
+    trail: SqlTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case redB7 6: its own time said that it was sealed after its record, so no event after it was read."""
+    late = replace(sample_records(1, signer=EVENT_SIGNER)[0], timestamp_ms=BEGIN_MS + 2 * MINUTE_MS)
+    ledger = await ledger_of()
+    chain = ledger.chains[0]
+    chain.begin += timedelta(minutes=10)
+    chain.identity_position = 1
+    await chain.seal([late])
+    # The key is stolen, and nobody knows it yet.
+    entries = await index(ledger, trail)
+    assert told(entries) == [DONE, DONE]
+
+    fresh = NoteSigner(SHARD_SIGNERS[0].name, note_key(99))
+    periods = KeyPeriod(SHARD_SIGNERS[0].verifier, 0, 2), KeyPeriod(fresh.verifier, 2)
+    monkeypatch.setitem(KEYS, 0, KeyHistory(fresh.name, periods))
+    chain.note_signer, chain.identity_position = fresh, 2
+    await chain.seal([identity_record(1, REVOKES, after_ms=0)])
+    entries = await index(ledger, trail)
+
+    fresh_entries = await index_anew(ledger)
+    assert told(fresh_entries) == [DONE, WRONG, DONE]
+    # What was shown before the key was known to be stolen is found by the comparison.
+    assert [wrong for wrong in await differing(ledger, trail) if "block 1" in wrong]
+    async with open_trail("sqlite+aiosqlite://") as other:
+        assert await index(ledger, other, each=True) == fresh_entries
 
 
 async def test_what_a_key_signed_that_counted_stays_done_in_a_block_that_leaves_events_out(

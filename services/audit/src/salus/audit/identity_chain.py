@@ -25,11 +25,14 @@ from salus.events.keyring import KeyRing
 from salus.ledger.block import ACCEPTED, Header, Range, open_header
 from salus.ledger.check_blocks import Row
 from salus.ledger.errors import BlockError
-from salus.ledger.key_periods import Keys
+from salus.ledger.key_periods import Keys, history_of
+from salus.ledger.note import split_note
 from salus.ledger.records import timestamp_at
 
 # How far it was read is noted after every block with events, and else after so many blocks.
 BLOCKS_UNNOTED_MAX = 100
+# Of a stolen key so many blocks count as forged, back from where it retired.
+FORGED_BLOCKS_MAX = 10_000
 
 _log = structlog.get_logger()
 
@@ -79,7 +82,7 @@ class IdentityChain:
         # The block that was folded last, until the indexer takes it: its header's note, and its rows, of
         # which those of the topic that are sealed as accepted were judged.
         self._last: tuple[bytes, JudgedRows] | None = None
-        # When the last block was sealed that was read.
+        # When the last block was sealed that was read and whose time can be believed.
         self._dated: datetime | None = None
         # The accepted events that were read and not noted, and the number of blocks since the last note.
         self._unnoted: dict[int, bytes] = {}
@@ -192,7 +195,7 @@ class IdentityChain:
             return False
         if self._given_by is not None and self._handed(block.header, "took") != self._given_by:
             self._tip = Tip(block.header.height + 1, block.note)
-            self._dated = block.header.time
+            self._date(block.header, block.note)
             return True
         self._take(await self._fold_block(block))
         self._go_on(block.header, block.note)
@@ -261,7 +264,8 @@ class IdentityChain:
         return (row.topic, row.partition) == self._topic.partition
 
     def _go_on(self, header: Header, note: bytes) -> None:
-        self.position, self._dated = self.position_after(header), header.time
+        self.position = self.position_after(header)
+        self._date(header, note)
         origin, following = header.origin, header.height + 1
         if self._sealed and self._sealed[-1][0] == origin and self._sealed[-1][2] == header.height:
             self._sealed[-1] = (origin, self._sealed[-1][1], following)
@@ -272,6 +276,16 @@ class IdentityChain:
             self._origin, self._tip, self._given_by = origin, Tip(following, note), None
         else:
             self._origin, self._tip, self._given_by = given_to, Tip(0, None), header.block_origin
+
+    def _date(self, header: Header, note: bytes) -> None:
+        """Note when a block was sealed that was read, if its time can be believed.
+
+        Of a key that retired soon after it, what it sealed may be forged, and the time with it: then one is
+        waited for that another key sealed.
+        """
+        history = next(history_of(keys) for keys in self._shards.values() if keys.name == header.origin)
+        if history.counting(split_note(note)[1], header.height + FORGED_BLOCKS_MAX):
+            self._dated = header.time
 
     def _handed(self, header: Header, way: str) -> str | None:
         """Return to whom a block gave the topic, or from which block it took it."""
