@@ -42,8 +42,8 @@ from salus.runtime.refusal import Refusal
 
 SCHEMA_TYPE = "application/schema+json"
 ASYNCAPI_TYPE = "application/vnd.aai.asyncapi+json"
-# Each is kept by everybody who folds the topic, for ever.
-COMMANDS = Rate(burst=60, per_minute=1)
+# Everybody who folds the topic judges each again at each start, for ever: some 50 ms for the largest.
+COMMANDS = Rate(burst=60, per_minute=0.2)
 # Of so many proposals it is kept what they say of their types, each a kilobyte at most.
 PROPOSALS_KEPT_MAX = 4096
 
