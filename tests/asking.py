@@ -105,7 +105,13 @@ def truly_asked(  # all that a request may come with
         if isinstance(data, storage.ObjectRead | storage.ReadBrokenOff | storage.SealedOpened)
         else None
     )
-    request = asked_by(signer, service, method, target, at=at, body=body, network=network, decision=decision)
+    raw = consent.policy_body(data.files) if isinstance(data, consent.PolicySetProposed) else None
+    request = asked_by(
+        signer, service, method, target, at=at, body=body, raw=raw, network=network, decision=decision
+    )
+    if isinstance(data, consent.PolicySetProposed):
+        # The files stand in the event, so the body is not there twice.
+        request = msgspec.structs.replace(request, body=None)
     if second is not None:
         raw = None if request.body is None else request.body.encode()
         approval = make_approval(second, RequestLine(method, target, raw), network=network, now=at)
@@ -202,6 +208,12 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
         "POST",
         _path("glass-breaks", d.decision, "review"),
         {"outcome": d.outcome},
+    ),
+    consent.PolicySetProposed: lambda _: ("POST", "/policies", None),
+    consent.PolicySetActivated: lambda d: (
+        "POST",
+        _path("policies", d.policy_set, "activate"),
+        {"replaces": d.replaces},
     ),
     storage.SubjectRegistered: lambda d: (
         "POST",

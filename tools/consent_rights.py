@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
 from salus.access.actors import Asking
-from salus.access.cedar import CedarPolicies, read_policies
-from salus.access.decisions import Answer, Question, conclude, inputs_of
+from salus.access.cedar import CedarPolicies
+from salus.access.decisions import Answer, Question, inputs_of
+from salus.access.law import answer_of
+from salus.access.policy_files import read_policies
 from salus.access.state import Consent, PatientState, SubjectState
 from salus.events.contexts.consent import Action, EmergencyReason
 from salus.events.fields import Purpose
@@ -139,4 +141,5 @@ def answer_to(case: Case, action: Action) -> Answer:
     patients = {case.did} if case.role == "patient" else set[str]()
     subject = SubjectState(steward=STEWARD)
     inputs = inputs_of(question, state=state, patients=patients, subject=subject, at=NOW)
-    return conclude(question, _POLICIES.evaluate(inputs), state=state, at=NOW)
+    verdict = _POLICIES.evaluate(inputs)
+    return answer_of(question, verdict, state=state, patients=patients, subject=subject, at=NOW)

@@ -11,16 +11,17 @@ from tests.integration.consent.town import Town, signing
 from tests.integration.replays import folded_up_to, records_before, ring_at
 
 from salus.access.actors import Asking
-from salus.access.cedar import CedarPolicies, read_policies
+from salus.access.cedar import CedarPolicies
 from salus.access.decisions import (
     Inputs,
     Question,
-    conclude,
     inputs_digest,
     inputs_of,
     patients_among,
     replay,
 )
+from salus.access.law import answer_of
+from salus.access.policy_files import read_policies
 from salus.consent.adapters.folded import CONSENT_TOPIC, PATIENTS, POLICIES, STORAGE_TOPIC, SUBJECTS
 from salus.consent.adapters.release import policies_folder
 from salus.contracts.contract import Contract
@@ -115,9 +116,8 @@ async def decided_again(
     patients = patients_among(state.dids, ring.parties)
     at = decision.decided_at
     inputs = inputs_of(question, state=state, patients=patients, subject=subject, at=at)
-    answer = conclude(
-        question, CedarPolicies(read_policies(policies_folder(None))).evaluate(inputs), state=state, at=at
-    )
+    verdict = CedarPolicies(read_policies(policies_folder(None))).evaluate(inputs)
+    answer = answer_of(question, verdict, state=state, patients=patients, subject=subject, at=at)
     return inputs_digest(inputs), answer.allowed, answer.reasons
 
 

@@ -16,11 +16,9 @@ from salus.access.state import (
     REVIEWED_MAX,
     Consent,
     PatientState,
-    PolicyState,
     SubjectState,
     active_consents,
     evolve,
-    evolve_policies,
     evolve_subject,
 )
 from salus.consent.domain.consents import (
@@ -31,7 +29,6 @@ from salus.consent.domain.consents import (
     Review,
     Revoke,
     Unlink,
-    adopt,
     decide,
     found_consent,
     identifier_under,
@@ -244,17 +241,6 @@ def test_consents_are_shown_to_those_whom_they_concern() -> None:
     assert seen(colleague) == ["c2"]
     assert seen(OUTSIDER) == []
     assert not sees_all(A_CLINICIAN, state, KNOWN)
-
-
-def test_a_policy_set_is_adopted_when_it_changed() -> None:
-    one, other = PolicyState("a" * 64, "b" * 64), PolicyState("a" * 64, "c" * 64)
-    state = evolve_policies(PolicyState(), adopt(PolicyState(), one, service=HOSPITAL))
-
-    assert state == one
-    assert evolve_policies(state, adopt(state, other, service=HOSPITAL)) == other
-    assert evolve_policies(state, BROKEN) == state
-    with pytest.raises(Refusal, match="already-adopted"):
-        adopt(state, one, service=HOSPITAL)
 
 
 def test_the_first_steward_stays_and_erasure_is_for_ever() -> None:

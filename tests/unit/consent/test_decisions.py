@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.asking import UNASKED
 
 from salus.access.actors import Asking
-from salus.access.cedar import CedarPolicies, read_policies
+from salus.access.cedar import CedarPolicies
 from salus.access.decisions import (
     Answer,
     Question,
@@ -25,6 +25,8 @@ from salus.access.decisions import (
     inputs_digest,
     inputs_of,
 )
+from salus.access.law import answer_of
+from salus.access.policy_files import read_policies
 from salus.access.state import Consent, PatientState, SubjectState
 from salus.events.contexts.consent import Action, EmergencyReason
 from salus.events.fields import Purpose
@@ -74,7 +76,9 @@ def ask(
     state = state or PatientState()
     question = Question(principal, action, "object-1", PATIENT, purpose, break_glass)
     inputs = inputs_of(question, state=state, patients={HERSELF}, subject=subject, at=NOW)
-    return conclude(question, POLICIES.evaluate(inputs), state=state, at=NOW)
+    return answer_of(
+        question, POLICIES.evaluate(inputs), state=state, patients={HERSELF}, subject=subject, at=NOW
+    )
 
 
 def having(*consents: Consent) -> PatientState:
@@ -164,10 +168,11 @@ def test_a_link_reads_nothing_without_the_role_patient() -> None:
     """Case security.md, medium: withdrawing the role patient stops neither reading nor granting."""
     question = Question(PATIENT_HERSELF, "read", "object-1", PATIENT, "PATRQT")
     her = PatientState(dids=(HERSELF,))
-    answers = [
-        POLICIES.evaluate(inputs_of(question, state=her, patients=patients, subject=KNOWN, at=NOW)).allowed
-        for patients in ({HERSELF}, set[str]())
-    ]
+    answers = []
+    for patients in ({HERSELF}, set[str]()):
+        verdict = POLICIES.evaluate(inputs_of(question, state=her, patients=patients, subject=KNOWN, at=NOW))
+        answer = answer_of(question, verdict, state=her, patients=patients, subject=KNOWN, at=NOW)
+        answers.append(answer.allowed)
 
     assert answers == [True, False]
 

@@ -54,7 +54,7 @@ def granted(patient: str, number: int) -> EventData:
 async def test_a_patient_is_read_once_and_again_when_she_has_changed() -> None:
     topics = MemoryTopics([PATIENTS, SUBJECTS], catalogue=CATALOGUE)
     store = Counted(topics.replica())
-    facts = FoldedFacts(store, store)
+    facts = FoldedFacts(store, store, service="did:web:c.example")
     assert (await facts.facts(SHE)).state == topics.state(PATIENTS, SHE)
     seen = [store.read]
     for event in (
@@ -81,7 +81,7 @@ async def test_what_is_kept_has_an_end_and_an_erasure_is_seen_at_once() -> None:
     for number, patient in enumerate(PSEUDONYMS * 5):
         topics.append(granted(patient, number), subject=patient)
     store = Counted(topics.replica())
-    facts = FoldedFacts(store, store, kept_max=13)
+    facts = FoldedFacts(store, store, service="did:web:c.example", kept_max=13)
     for patient in PSEUDONYMS:
         await facts.facts(patient)
     assert store.read == 4
@@ -107,7 +107,7 @@ async def test_what_is_kept_has_an_end_and_an_erasure_is_seen_at_once() -> None:
 async def test_many_patients_are_of_the_same_positions() -> None:
     topics = MemoryTopics([PATIENTS, SUBJECTS], catalogue=CATALOGUE)
     topics.append(granted(SHE, 1), subject=SHE)
-    facts = FoldedFacts(replica := topics.replica(), replica)
+    facts = FoldedFacts(replica := topics.replica(), replica, service="did:web:c.example")
     await facts.facts(SHE)
     topics.append(granted(OTHER, 2), subject=OTHER)
     found = await facts.facts_of([SHE, OTHER, SHE])

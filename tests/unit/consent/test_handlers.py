@@ -17,20 +17,20 @@ from salus.access.decisions import Inputs, Question, Rule, Verdict
 from salus.access.state import (
     Consent,
     PatientState,
-    PolicyState,
     SubjectState,
 )
-from salus.consent.adapters.folded import PATIENTS, POLICIES, SUBJECTS, FoldedFacts
+from salus.consent.adapters.folded import PATIENTS, POLICIES, POLICY_TEXTS, SUBJECTS, FoldedFacts
 from salus.consent.adapters.tokens import DecisionTokens
 from salus.consent.domain.consents import Grant, Revoke
+from salus.consent.domain.policies import Founding
 from salus.consent.handlers import adopt_policies, decide_access, execute, grant
-from salus.consent.ports import Claims, Limits, World
+from salus.consent.ports import Claims, Limits, Policies, World
 from salus.contracts.contract import DECISIONS_MAX, NameTakenError
 from salus.contracts.queues import Queues
 from salus.contracts.testing.faults import Fault
 from salus.contracts.testing.memory import MemoryTopics
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.consent import AccessDecided, GlassBroken
+from salus.events.contexts.consent import AccessDecided, GlassBroken, PolicyFile
 from salus.events.did import LocalSigner
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
@@ -42,6 +42,8 @@ from salus.runtime.refusal import Refusal
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
 HOSPITAL, CLINICIAN, STRANGER = "did:web:h.example", "did:web:h.example:c", "did:web:x"
+SERVICE = "did:web:c.example"
+FOUNDING = Founding("b" * 64, "cedar", (PolicyFile("a.cedar", "text"),))
 STEWARD = Asking(did=HOSPITAL, kind="member", roles=frozenset(), member=None, request=UNASKED)
 WHO = Asking(did=CLINICIAN, kind="person", roles=frozenset({"clinician"}), member=HOSPITAL, request=UNASKED)
 QUESTION = Question(WHO, "read", "o", PATIENT, "TREAT")
@@ -92,9 +94,12 @@ class Memory:
         self.host = replica.host(PATIENTS)
         self.world = World(
             patients=self.host,
-            facts=FoldedFacts(replica, replica),
+            facts=FoldedFacts(replica, replica, service=SERVICE),
             statements=replica.writer,
             policies=self,
+            policy_states=replica.host(POLICIES),
+            policy_texts=replica.host(POLICY_TEXTS),
+            service=SERVICE,
             tokens=self,
             ring=self,
             limits=self.limits,
@@ -110,6 +115,9 @@ class Memory:
     def state(self) -> PatientState:
         return self.topics.state(PATIENTS, PATIENT)
 
+    async def of(self, _: str) -> Policies:
+        return self
+
     def evaluate(self, _: Inputs) -> Verdict:
         self.decided += 1
         return self.verdict
@@ -122,6 +130,10 @@ class Memory:
 
 
 ALLOWED = Verdict(allowed=True, rules=(Rule("open"),))
+CONSENT = Consent(
+    "c", CLINICIAN, ("read",), ("TREAT", "ETREAT"), NOW - timedelta(hours=1), NOW + timedelta(hours=1)
+)
+CONSENTED = PatientState(consents=(CONSENT,))
 BROKEN = Verdict(allowed=True, rules=(GLASS,))
 
 
@@ -132,7 +144,7 @@ async def ask(memory: Memory, question: Question = QUESTION) -> str | None:
 
 
 async def test_an_allowed_access_is_an_event_and_a_token() -> None:
-    memory = Memory(ALLOWED)
+    memory = Memory(ALLOWED, state=CONSENTED)
 
     assert await ask(memory) == f"token for {PATIENT.removeprefix('urn:uuid:')}.{'0' * 20}"
     assert [type(event) for event in memory.log] == [AccessDecided]
@@ -149,7 +161,7 @@ async def test_a_denied_access_is_an_event_and_no_token() -> None:
 async def test_nobody_gets_a_token_for_a_decision_that_may_not_be_on_the_topic(
     fault: Fault, events: int
 ) -> None:
-    memory = Memory(ALLOWED, faults=[fault])
+    memory = Memory(ALLOWED, state=CONSENTED, faults=[fault])
     with pytest.raises(ProblemError, match=r"outcome-unknown|not-accepted"):
         await ask(memory)
     memory.topics.arrive()
@@ -199,7 +211,7 @@ async def test_an_account_is_denied_only_so_often_and_may_still_break_the_glass(
 
 
 async def test_what_is_allowed_and_denied_in_an_emergency_is_counted_as_what_was_asked() -> None:
-    memory = Memory(ALLOWED, limits=limits_of(1))
+    memory = Memory(ALLOWED, state=CONSENTED, limits=limits_of(1))
     for _ in range(3):
         assert await ask(memory)
         assert await ask(memory, EMERGENCY)
@@ -227,7 +239,7 @@ async def test_nothing_is_decided_that_could_not_be_recorded_though_many_ask_at_
 
 
 async def test_what_is_allowed_is_not_too_much_however_much_is_asked_at_once() -> None:
-    memory = Memory(ALLOWED, limits=limits_of(2))
+    memory = Memory(ALLOWED, state=CONSENTED, limits=limits_of(2))
 
     assert all(await asyncio.gather(*(ask(memory) for _ in range(50))))
 
@@ -283,20 +295,18 @@ async def test_a_grant_that_is_not_meant_as_a_repetition_is_refused() -> None:
 
 async def test_a_policy_set_is_adopted_once_although_others_were_first() -> None:
     topics = MemoryTopics([POLICIES], catalogue=CATALOGUE, faults=2 * DECISIONS_MAX * [Fault.STALE])
-    host, version = topics.host(POLICIES), PolicyState("a" * 64, "b" * 64)
-    first = await adopt_policies(version, service="did:web:c.example", host=host)
-    second = await adopt_policies(version, service="did:web:c.example", host=host)
+    host = topics.host(POLICIES)
+    first = await adopt_policies(FOUNDING, service=SERVICE, host=host)
+    second = await adopt_policies(FOUNDING, service=SERVICE, host=host)
 
     assert (first, second) == (True, False)
     assert len(topics.applied) == 1
 
 
 async def test_of_replicas_that_start_at_once_one_adopts_the_policy_set() -> None:
-    topics, version = MemoryTopics([POLICIES], catalogue=CATALOGUE), PolicyState("a" * 64, "b" * 64)
+    topics = MemoryTopics([POLICIES], catalogue=CATALOGUE)
     hosts = [topics.host(POLICIES) for _ in range(3)]
-    adopted = await asyncio.gather(
-        *(adopt_policies(version, service="did:web:c.example", host=host) for host in hosts)
-    )
+    adopted = await asyncio.gather(*(adopt_policies(FOUNDING, service=SERVICE, host=host) for host in hosts))
 
     assert (sorted(adopted), len(topics.applied)) == ([False, False, True], 1)
 
@@ -335,7 +345,8 @@ async def test_a_repeated_key_whose_consent_is_listed_no_longer_is_used_up() -> 
 async def test_a_token_is_meant_for_the_service_that_the_question_names() -> None:
     """Issue 13, section 2: any service acts by decisions of consent."""
     world = replace(
-        Memory(ALLOWED).world, tokens=DecisionTokens(LocalSigner.from_seed(b"c" * 32), network="n")
+        Memory(ALLOWED, state=CONSENTED).world,
+        tokens=DecisionTokens(LocalSigner.from_seed(b"c" * 32), network="n"),
     )
     meant = []
     for question in (QUESTION, replace(QUESTION, service="trials")):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 
 from salus.access.actors import Asking
+from salus.access.policy_files import contents_of, digest_of
 from salus.access.state import PatientState, PolicyState, SubjectState
 from salus.consent.adapters.folded import PATIENTS, POLICIES, SUBJECTS
 from salus.consent.domain.consents import (
@@ -16,14 +18,14 @@ from salus.consent.domain.consents import (
     Review,
     Revoke,
     Unlink,
-    adopt,
     decide,
     require_room_for_emergency,
 )
+from salus.consent.domain.policies import Founding, activate, adopt, propose
 from salus.contracts.testing.domain_laws import DomainLaws, EvolveLaws
 from salus.contracts.testing.strategies import NOON
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.consent import GlassBroken
+from salus.events.contexts.consent import GlassBroken, PolicyFile
 from salus.events.event_types import EventData
 
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
@@ -46,6 +48,21 @@ FIELDS = {
 }
 
 
+FILES = [(PolicyFile(f"{name}.cedar", "text"),) for name in "abc"]
+DIGESTS = [digest_of(contents_of(files)) for files in FILES]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    files: tuple[PolicyFile, ...]
+
+
+@dataclass(frozen=True)
+class Activation:
+    policy_set: str
+    replaces: str
+
+
 class TestPatients(DomainLaws):
     contract, catalogue, fields, aggregate = PATIENTS, CATALOGUE, FIELDS, PATIENT
     commands = (Grant, Revoke, Link, Unlink, Review, GlassBroken)
@@ -66,11 +83,31 @@ class TestPatients(DomainLaws):
 
 class TestPolicies(DomainLaws):
     contract, catalogue, aggregate = POLICIES, CATALOGUE, "did:web:consent.example"
-    commands = (PolicyState,)
-    fields = dict.fromkeys(("policy_set", "contract"), st.sampled_from(["a" * 64, "b" * 64]))
+    commands = (Founding, Proposal, Activation)
+    fields: ClassVar = {
+        "contract": st.sampled_from(["a" * 64, "b" * 64]),
+        "files": st.sampled_from(FILES),
+        "policy_set": st.sampled_from(DIGESTS),
+        "replaces": st.sampled_from(DIGESTS),
+        "engine": st.just("cedar"),
+    }
 
-    def decide(self, state: PolicyState, command: PolicyState, _: None) -> EventData:
-        return adopt(state, command, service=self.aggregate)
+    def decide(self, state: PolicyState, command: Founding | Proposal | Activation, _: None) -> EventData:
+        match command:
+            case Founding():
+                return adopt(state, command, service=self.aggregate)
+            case Proposal():
+                return propose(state, command.files, request=UNASKED)
+            case Activation():
+                return activate(
+                    state, command.policy_set, replaces=command.replaces, engine="cedar", request=UNASKED
+                )
+
+    def event_invariants(self, state: PolicyState) -> None:
+        sets = [*state.earlier, *(proposal.policy_set for proposal in state.proposed)]
+        assert len(set(state.earlier)) == len(state.earlier)
+        assert state.policy_set not in sets
+        assert bool(state.policy_set) == bool(state.version)
 
 
 class TestSubjects(EvolveLaws):

@@ -18,8 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.asking import UNASKED
 
 from salus.access.actors import Asking
-from salus.access.cedar import CedarPolicies, read_policies
-from salus.access.decisions import Answer, Question, conclude, glass_broken, inputs_of, patients_among
+from salus.access.cedar import CedarPolicies
+from salus.access.decisions import Answer, Question, glass_broken, inputs_of, patients_among
+from salus.access.law import answer_of
+from salus.access.policy_files import read_policies
 from salus.access.state import PatientState, SubjectState, evolve
 from salus.consent.domain import consents as law
 from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, Unlink, decide
@@ -184,7 +186,14 @@ class Network(RuleBasedStateMachine):
     def answer(self, question: Question) -> Answer:
         patients = patients_among(self.state.dids, self.parties)
         inputs = inputs_of(question, state=self.state, patients=patients, subject=SUBJECT, at=NOW)
-        return conclude(question, POLICIES.evaluate(inputs), state=self.state, at=NOW)
+        return answer_of(
+            question,
+            POLICIES.evaluate(inputs),
+            state=self.state,
+            patients=patients,
+            subject=SUBJECT,
+            at=NOW,
+        )
 
     def is_given(self, did: str, acts: Action, why: Purpose) -> bool:
         party = self.parties[did]

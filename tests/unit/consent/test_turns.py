@@ -154,8 +154,8 @@ async def test_a_command_that_waited_is_not_carried_out_for_a_key_that_has_ended
 ) -> None:
     """Case: a caller's key that ends, and is not revoked, while its command waits still counts."""
     proven = asked_by(SIGNER, "consent", "POST", "/consents", at=NOW, body={})
-    parties = [*PARTIES.values(), party(SHE, "person", "patient", "clinician")]
-    memory = Memory(BROKEN, state=LINKED, parties=parties)
+    she = replace(party(SHE, "person", "patient", "clinician"), member=HOSPITAL)
+    memory = Memory(BROKEN, state=LINKED, parties=[*PARTIES.values(), she])
     memory.keys[SIGNER.verification_method] = KnownKey(
         SIGNER.public_key,
         SHE,
@@ -163,7 +163,8 @@ async def test_a_command_that_waited_is_not_carried_out_for_a_key_that_has_ended
         valid_from=NOW - timedelta(days=1),
         valid_until=NOW + timedelta(seconds=60),
     )
-    herself = replace(AS_HERSELF, roles=frozenset({"patient", "clinician"}), request=proven)
+    roles = frozenset({"patient", "clinician"})
+    herself = replace(AS_HERSELF, roles=roles, member=HOSPITAL, request=proven)
     async with turn_held(memory.host, PATIENT):
         if breaks_glass:
             question = replace(EMERGENCY, principal=herself)

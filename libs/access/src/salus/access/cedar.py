@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources.abc import Traversable
+from importlib.metadata import version
 from typing import Any
 
 import cedarpy
 
 from salus.access.decisions import TOKEN_SECONDS, Inputs, Rule, Verdict
 from salus.access.grant_use import misused_grants
+from salus.access.policy_files import POLICIES_SUFFIX, SCHEMA_SUFFIX, digest_of
 from salus.access.policy_slices import PolicySlices
+from salus.access.policy_texts import excess_of, policies_in
 
 VALID_SECONDS_MAX = 900
+ENGINE = f"cedarpy {version('cedarpy')}"
+"""What evaluates policies: events that state a policy set name it."""
 
 
 class PolicySetError(Exception):
@@ -78,10 +81,13 @@ class CedarPolicies:
         Raises:
             PolicySetError: they do not parse, do not fit the schema, or lack a unique @id each.
         """
-        policies = "\n".join(_text(files[name]) for name in sorted(files) if name.endswith(".cedar"))
-        schemas = [_text(files[name]) for name in sorted(files) if name.endswith(".cedarschema")]
+        policies = "\n".join(_text(files[name]) for name in sorted(files) if name.endswith(POLICIES_SUFFIX))
+        schemas = [_text(files[name]) for name in sorted(files) if name.endswith(SCHEMA_SUFFIX)]
         if len(schemas) != 1 or not policies.strip():
             raise PolicySetError("a policy folder holds *.cedar files and exactly one *.cedarschema")
+        for policy in policies_in("", policies):
+            if (excess := excess_of(policy)) is not None:
+                raise PolicySetError(excess[0])
         self._engine = CedarEngine(policies, schemas[0])
         checked = cedarpy.validate_policies(policies, schemas[0])
         if not checked.validation_passed:
@@ -100,24 +106,6 @@ class CedarPolicies:
         if answer.errors or len(known) != len(answer.determining):
             return Verdict(allowed=False, errors=answer.errors or ("a determining policy has no @id",))
         return Verdict(allowed=answer.allowed, rules=known)
-
-
-def read_policies(folder: Traversable) -> dict[str, bytes]:
-    """Return the policy files of a folder by name; other files are ignored."""
-    return {
-        entry.name: entry.read_bytes()
-        for entry in folder.iterdir()
-        if entry.name.endswith((".cedar", ".cedarschema"))
-    }
-
-
-def digest_of(files: Mapping[str, bytes]) -> str:
-    """Return the SHA-256, in hex, over `<name> <length>LF<bytes>` of each file in the order of names."""
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        digest.update(f"{name} {len(files[name])}\n".encode())
-        digest.update(files[name])
-    return digest.hexdigest()
 
 
 def _rules(policies: Mapping[str, Any]) -> dict[str, Rule]:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from salus.access.policy_files import contents_of, digest_of
 from salus.events.contexts.consent import (
     Action,
     ConsentGranted,
@@ -20,7 +21,10 @@ from salus.events.contexts.consent import (
     GlassBroken,
     PatientLinked,
     PatientUnlinked,
+    PolicyFile,
+    PolicySetActivated,
     PolicySetAdopted,
+    PolicySetProposed,
 )
 from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.events.epochs import next_epoch
@@ -28,6 +32,9 @@ from salus.events.event_types import EventData
 from salus.events.fields import Purpose
 
 Outcome = Literal["justified", "unjustified"]
+# Policy sets that were in force and can be again; the ledger has all of them.
+EARLIER_MAX = 32
+PROPOSED_OF_OPERATOR_MAX = 4
 # Reviewed emergency accesses that are still listed; the ledger has all of them.
 REVIEWED_MAX = 1000
 
@@ -62,11 +69,43 @@ class GlassBreak(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.member or self.principal
 
 
+class ProposedSet(msgspec.Struct, frozen=True):
+    """The digest of a policy set that waits for its activation, and who proposed it."""
+
+    policy_set: str
+    by: str
+
+
 class PolicyState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The digests of the policy set and of the contract's code that were adopted last; empty: none yet."""
+    """Which policy set is in force, by its digest, and which may be; empty: none yet.
+
+    `contract` is the digest of the code that was adopted last. `version` counts the sets that were in force,
+    `earlier` has the last of them, the latest first. Their texts are states of their own (`PolicyText`), for
+    this one is read for each decision.
+    """
 
     policy_set: str = ""
     contract: str = ""
+    version: int = 0
+    proposed: tuple[ProposedSet, ...] = ()
+    earlier: tuple[str, ...] = ()
+
+    def may_follow(self, policy_set: str) -> bool:
+        """Tell whether a set was proposed, or in force before, and is not in force."""
+        known = (*self.earlier, *(proposal.policy_set for proposal in self.proposed))
+        return policy_set in known and policy_set != self.policy_set
+
+    def is_followed_by(self, event: PolicySetActivated) -> bool:
+        """Tell whether an activation is of a set that may follow, and of just what is in force here."""
+        is_next = (event.replaces, event.version) == (self.policy_set, self.version + 1)
+        return is_next and self.may_follow(event.policy_set)
+
+
+class PolicyText(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The files of the policy set of that digest; empty: nobody stated them yet."""
+
+    policy_set: str = ""
+    files: tuple[PolicyFile, ...] = ()
 
 
 class PatientState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -108,10 +147,58 @@ def evolve(state: PatientState, event: EventData) -> PatientState:
 
 
 def evolve_policies(state: PolicyState, event: EventData) -> PolicyState:
-    """Return which policies are in force after an event."""
-    if isinstance(event, PolicySetAdopted):
-        return PolicyState(policy_set=event.policy_set, contract=event.contract)
+    """Return which policies are in force after an event.
+
+    What a service adopts is in force only if nothing was: with its key alone nobody changes the policies.
+    """
+    change = msgspec.structs.replace
+    match event:
+        case PolicySetAdopted() if not state.policy_set:
+            first, left = event.policy_set, _without(event.policy_set, state.proposed)
+            return change(state, policy_set=first, contract=event.contract, version=1, proposed=left)
+        case PolicySetAdopted():
+            return change(state, contract=event.contract)
+        case PolicySetProposed() if is_of_its_files(event) and event.policy_set != state.policy_set:
+            return change(state, proposed=_with_proposal(state.proposed, event))
+        case PolicySetActivated() if state.is_followed_by(event):
+            left = _without(event.policy_set, state.proposed)
+            earlier = (state.policy_set, *(one for one in state.earlier if one != event.policy_set))
+            return change(
+                state,
+                policy_set=event.policy_set,
+                version=state.version + 1,
+                proposed=left,
+                earlier=earlier[:EARLIER_MAX],
+            )
+        case _:
+            return state
+
+
+def evolve_text(state: PolicyText, event: EventData) -> PolicyText:
+    """Return the files of a policy set after an event; only those that its digest is of are believed."""
+    if isinstance(event, PolicySetAdopted | PolicySetProposed) and event.policy_set == state.policy_set:
+        return PolicyText(state.policy_set, event.files) if is_of_its_files(event) else state
     return state
+
+
+def is_of_its_files(event: PolicySetAdopted | PolicySetProposed) -> bool:
+    """Tell whether an event has files, each of another name, and its digest is of them."""
+    names = {file.name for file in event.files}
+    return len(names) == len(event.files) > 0 and digest_of(contents_of(event.files)) == event.policy_set
+
+
+def _without(policy_set: str, proposed: tuple[ProposedSet, ...]) -> tuple[ProposedSet, ...]:
+    return tuple(other for other in proposed if other.policy_set != policy_set)
+
+
+def _with_proposal(proposed: tuple[ProposedSet, ...], event: PolicySetProposed) -> tuple[ProposedSet, ...]:
+    """Return what is proposed after a proposal; of one operator's the oldest makes room."""
+    if any(other.policy_set == event.policy_set for other in proposed):
+        return proposed
+    by = event.request.by
+    own = [other for other in proposed if other.by == by]
+    dropped = own[: max(0, len(own) + 1 - PROPOSED_OF_OPERATOR_MAX)]
+    return (*(other for other in proposed if other not in dropped), ProposedSet(event.policy_set, by))
 
 
 def evolve_subject(state: SubjectState, event: EventData) -> SubjectState:

@@ -27,6 +27,7 @@ from salus.events.ed25519 import Verifies, verifies
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import type_of
+from salus.events.governance import SECONDED, objection_to_governing
 from salus.events.keyring import KeyRing
 from salus.events.requests import SERVICE, SIGNED, Request, RequestedData
 from salus.events.signed_request import Asked
@@ -174,15 +175,20 @@ def _require_signed(  # noqa: PLR0913  # a request, and what it is judged by
     )
     if claims.iss != request.by or not is_signed:
         raise _refused("the token is not signed by who is said to have asked")
+    second = None
     if request.approval is not None:
-        if event.type.owner != IDENTITY:
-            raise _refused("approval: what this event states is approved by nobody")
         try:
-            approver_of(
+            second = approver_of(
                 request.approval, asked=claims, ring=ring, at=at, judged_at=judged_at, lenience=CLOCKS
             )
         except BearerError as error:
             raise _refused(f"approval: {error}") from None
+    if event.type.operators:
+        objection = objection_to_governing(
+            event.type.operators, by=request.by, second=second, ring=ring, at=judged_at
+        )
+        if objection is not None:
+            raise _refused(objection.why)
     party = ring.parties.get(request.by)
     if party is None or request.behalf not in (None, party.member, party.did):
         raise _refused("the caller acts for no such member")
@@ -209,11 +215,13 @@ def require_asked(
     Raises:
         RejectedError: INVALID_REQUEST.
     """
-    request = data.request
+    request, entry = data.request, type_of(data)
+    if request.approval is not None and entry.owner != IDENTITY and entry.operators < SECONDED:
+        raise _refused("approval: what this event states is approved by nobody")
     if request.proof is None:
         raise _refused("the caller's token is missing")
     try:
-        signed = read(request.proof, audience=audience_of(type_of(data).owner, network))
+        signed = read(request.proof, audience=audience_of(entry.owner, network))
     except BearerError as error:
         raise _refused(str(error)) from None
     claims = signed.claims

@@ -65,6 +65,7 @@ class Context:
         unasked: bool = False,
         transfer: bool = False,
         report: bool = False,
+        operators: Literal[0, 1, 2] = 0,
     ) -> Callable[[_T], _T]:
         """Declare a class as the data of the event type `name`; its topic is the context's by default.
 
@@ -106,6 +107,7 @@ class Context:
                 unasked=unasked,
                 transfer=transfer,
                 report=report,
+                operators=operators,
                 decoder=msgspec.json.Decoder(cls),
             )
             declare(entry)

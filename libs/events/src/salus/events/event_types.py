@@ -63,7 +63,8 @@ class EventType:
 
     By these `salus.events.accountability` judges its request: an `unasked` one may be stated though nobody
     asked; a `transfer` may have begun long before; a `report` gives nobody anything, so a key that ended
-    meanwhile does not hide it.
+    meanwhile does not hide it; for one with `operators` so many of them must have asked
+    (`salus.events.governance`).
     """
 
     name: str
@@ -81,6 +82,7 @@ class EventType:
     unasked: bool
     transfer: bool
     report: bool
+    operators: Literal[0, 1, 2]
     decoder: msgspec.json.Decoder[EventData] = field(compare=False)
     objection: Callable[[Any], str | None] | None = field(default=None, compare=False, repr=False)
 

@@ -215,6 +215,7 @@ class _Definition:
             accompanies=False,
             unasked=False,
             transfer=False,
+            operators=0,
             report=False,
             decoder=msgspec.json.Decoder(data),
             objection=_objection_of(engine_schema(self._schema)),

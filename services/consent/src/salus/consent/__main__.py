@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from salus.consent.adapters.folded import PATIENTS, POLICIES, SUBJECTS
-from salus.consent.composition import adopt, install, open_world
+from salus.consent.adapters.folded import PATIENTS, POLICIES, POLICY_TEXTS, SUBJECTS
+from salus.consent.composition import adopt, checks, install, open_world
 from salus.consent.settings import Settings
 from salus.contracts.service import ContractService, run
 
 SERVICE = ContractService(
     package="salus.consent",
     settings=Settings,
-    folds=(PATIENTS, POLICIES, SUBJECTS),
+    folds=(PATIENTS, POLICIES, POLICY_TEXTS, SUBJECTS),
     open=open_world,
     adopt=adopt,
     install=install,
+    checks=checks,
+    approvals=True,
 )
 
 if __name__ == "__main__":

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import FastAPI
 
-from salus.access.cedar import CedarPolicies, read_policies
-from salus.access.state import PolicyState
-from salus.consent import api, fhir_api
+from salus.access.cedar import ENGINE
+from salus.access.policy_check import usable
+from salus.access.policy_files import files_of, read_policies
+from salus.consent import api, fhir_api, policies_api
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
-from salus.consent.adapters.folded import PATIENTS, POLICIES, FoldedFacts
+from salus.consent.adapters.folded import PATIENTS, POLICIES, POLICY_TEXTS, FoldedFacts
+from salus.consent.adapters.policy_sets import FoldedPolicySets
 from salus.consent.adapters.release import contract_digest, policies_folder
 from salus.consent.adapters.tokens import DecisionTokens
+from salus.consent.domain.policies import Founding
 from salus.consent.handlers import adopt_policies
 from salus.consent.ports import World
 from salus.consent.settings import Settings
 from salus.contracts.dependencies import Dependencies
 from salus.contracts.queues import Queues
 from salus.runtime.request_lanes import install_lanes
+from salus.runtime.service import Check
 
 
 async def open_world(around: Dependencies[Settings]) -> World:
     """Return what the handlers use."""
     return World(
         patients=around.host(PATIENTS),
-        facts=FoldedFacts(around.follower, around.store),
+        facts=FoldedFacts(around.follower, around.store, service=around.signer.did),
         statements=around.writer,
-        policies=CedarPolicies(read_policies(policies_folder(around.settings.policies_folder))),
+        policies=FoldedPolicySets(around.host(POLICY_TEXTS)),
+        policy_states=around.host(POLICIES),
+        policy_texts=around.host(POLICY_TEXTS),
+        service=around.signer.did,
         tokens=DecisionTokens(around.signer, network=around.network.origin),
         ring=around.ring,
         limits=around.settings.limits(),
@@ -35,15 +44,34 @@ async def open_world(around: Dependencies[Settings]) -> World:
 
 
 async def adopt(around: Dependencies[Settings], world: World) -> None:
-    """State which policies and code decide from here on."""
+    """State which code decides from here on, and the first policy set.
+
+    Raises:
+        PolicySetError: the first policy set cannot be used. One in force that cannot does not end the
+            service, by which another one is activated: it answers no question until then (`checks`).
+    """
+    first = read_policies(policies_folder(around.settings.policies_folder))
+    usable(first)
     await around.wait_for("signing-key", around.own_key.check)
-    version = PolicyState(policy_set=world.policies.digest, contract=contract_digest())
-    await adopt_policies(version, service=around.signer.did, host=around.host(POLICIES))
+    service, host = around.signer.did, around.host(POLICIES)
+    text = await world.policy_texts.state((await host.state(service)).policy_set)
+    founding = Founding(contract_digest(), ENGINE, files_of(first), is_stated=bool(text.files))
+    await adopt_policies(founding, service=service, host=host)
+
+
+def checks(world: World) -> Mapping[str, Check]:
+    """Return what /readyz looks at: whether the policy set in force can be used."""
+
+    async def policies() -> None:
+        await world.policies.of((await world.policy_states.state(world.service)).policy_set)
+
+    return {"policies": policies}
 
 
 def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     """Add the routes."""
     shared = api.Api(world=world, authenticate=around.authenticate, now=around.now)
     app.include_router(api.routes(shared))
+    app.include_router(policies_api.policy_routes(shared))
     install_lanes(app, api.lanes(shared))
     fhir_api.install(app, fhir_api.FhirApi(shared, IdentifierMarks(around.signer)))

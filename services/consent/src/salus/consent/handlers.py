@@ -14,13 +14,13 @@ from salus.access.decisions import (
     Answer,
     Basis,
     Question,
-    conclude,
     decided,
     glass_broken,
     inputs_digest,
     inputs_of,
     patients_among,
 )
+from salus.access.law import answer_of
 from salus.access.state import Consent, PatientState, PolicyState
 from salus.consent.domain.consents import (
     Command,
@@ -29,7 +29,6 @@ from salus.consent.domain.consents import (
     Revoke,
     Term,
     Unlink,
-    adopt,
     decide,
     differing_terms,
     found_consent,
@@ -38,6 +37,7 @@ from salus.consent.domain.consents import (
     require_in_force,
     require_room_for_emergency,
 )
+from salus.consent.domain.policies import Founding, adopt
 from salus.consent.domain.rights import visible_consents
 from salus.consent.ports import Claims, Reservation, World
 from salus.contracts.contract import NameTakenError
@@ -160,16 +160,32 @@ async def _decide(  # noqa: PLR0913  # the question, and what the answer is made
     world: World,
 ) -> Decision:
     known = await world.facts.facts(question.patient)
+    policies = await world.policies.of(known.policy_set)
     ring = await world.ring.catch_up()
     question = replace(question, principal=_as_known(question.principal, ring, at=at))
     # Position and parties of one moment: nothing is awaited between them.
     positions = {**known.positions, (IDENTITY_TOPIC, 0): ring.position}
     patients = patients_among(known.state.dids, ring.parties)
-    inputs = inputs_of(question, state=known.state, patients=patients, subject=known.subject, at=at)
-    answer = conclude(question, world.policies.evaluate(inputs), state=known.state, at=at)
+    inputs = inputs_of(
+        question,
+        state=known.state,
+        patients=patients,
+        subject=known.subject,
+        at=at,
+        grants=known.grants,
+    )
+    answer = answer_of(
+        question,
+        policies.evaluate(inputs),
+        state=known.state,
+        patients=patients,
+        subject=known.subject,
+        at=at,
+        grants=known.grants,
+    )
     basis = Basis(
         decision=identifier_under(question.patient, suffix=suffix),
-        policy_set=world.policies.digest,
+        policy_set=policies.digest,
         inputs=inputs_digest(inputs),
         at=at,
         positions=positions,
@@ -200,11 +216,11 @@ async def _announce(broken: GlassBroken, *, by: Asking, at: datetime, world: Wor
         await world.patients.execute(broken.patient, decided)
 
 
-async def adopt_policies(version: PolicyState, *, service: str, host: RulesHost[PolicyState]) -> bool:
-    """State the policy set and code that decide from here on; return whether they were new."""
-    is_new = await state_rules(host, partial(adopt, version=version, service=service), service=service)
+async def adopt_policies(founding: Founding, *, service: str, host: RulesHost[PolicyState]) -> bool:
+    """State the code that decides from here on, and a first policy set; return whether that was new."""
+    is_new = await state_rules(host, partial(adopt, founding=founding, service=service), service=service)
     if is_new:
-        _log.info("a policy set was adopted", policy_set=version.policy_set, contract=version.contract)
+        _log.info("rules were adopted", contract=founding.contract, first=founding.policy_set)
     return is_new
 
 

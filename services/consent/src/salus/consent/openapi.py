@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from salus.consent import api, fhir_api
+from salus.consent import api, fhir_api, policies_api
 from salus.runtime.openapi import StandIn
 
 
@@ -12,4 +12,5 @@ def add_routes(app: FastAPI, stand_in: StandIn) -> None:
     """Add every route of the service."""
     shared = api.Api(world=stand_in.behind, authenticate=stand_in.authenticate, now=stand_in.now)
     app.include_router(api.routes(shared))
+    app.include_router(policies_api.policy_routes(shared))
     fhir_api.install(app, fhir_api.FhirApi(shared, stand_in.behind))

@@ -11,7 +11,7 @@ from typing import Protocol
 from salus.access.actors import Actor
 from salus.access.decisions import Inputs, Verdict
 from salus.access.grants import GrantIndex
-from salus.access.state import PatientState, SubjectState
+from salus.access.state import PatientState, PolicyState, PolicyText, SubjectState
 from salus.contracts.queues import Queues
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
@@ -35,11 +35,13 @@ class Patients(Protocol):
 class Facts:
     """What is known of a patient, and up to where the topics had been folded that it follows from.
 
-    `grants` are her consents in `state`, found by what they allow.
+    `policy_set` is the digest of the policy set that is in force there; `grants` are her consents in `state`,
+    found by what they allow.
     """
 
     state: PatientState
     subject: SubjectState
+    policy_set: str
     positions: Mapping[Partition, int]
     grants: GrantIndex
 
@@ -62,7 +64,7 @@ class Statements(Protocol):
 
 
 class Policies(Protocol):
-    """The policy set in force; `evaluate` denies when anything went wrong, and never raises."""
+    """A policy set; `evaluate` denies when anything went wrong, and never raises."""
 
     @property
     def digest(self) -> str:
@@ -70,6 +72,32 @@ class Policies(Protocol):
 
     def evaluate(self, inputs: Inputs) -> Verdict:
         """Return the verdict."""
+
+
+class PolicySets(Protocol):
+    """The policy sets that are on the ledger, by their digests."""
+
+    async def of(self, policy_set: str) -> Policies:
+        """Return one; raises ProblemError 503 if it cannot be used, so that nothing is decided by it."""
+
+
+class PolicyStates(Protocol):
+    """Which policies are in force, of each service by its DID; commands on them take turns."""
+
+    async def state(self, aggregate: str) -> PolicyState:
+        """Return what is folded, with everything that was published before the call."""
+
+    async def execute(
+        self, aggregate: str, decide: Callable[[PolicyState], Awaitable[EventData]]
+    ) -> EventData:
+        """Decide, publish and return once the event has taken effect; raises Refusal or ProblemError."""
+
+
+class PolicyTexts(Protocol):
+    """The texts of policy sets, by their digests."""
+
+    async def state(self, aggregate: str) -> PolicyText:
+        """Return the text, with everything folded that was published before; empty if nobody stated it."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +169,11 @@ class World:
     patients: Patients
     facts: FactSource
     statements: Statements
-    policies: Policies
+    policies: PolicySets
+    policy_states: PolicyStates
+    policy_texts: PolicyTexts
+    # The DID of this service, whose policies they are.
+    service: str
     tokens: Tokens
     ring: Ring
     limits: Limits

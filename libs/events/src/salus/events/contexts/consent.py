@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
+from hashlib import sha256
 from typing import Annotated, Literal
 
 import msgspec
@@ -147,18 +148,87 @@ class GlassBreakReviewed(RequestedData):
     outcome: Literal["justified", "unjustified"]
 
 
+# A text of policies may be so long; what one event holds altogether, `salus.events.envelope` limits.
+POLICY_CHARS_MAX = 524_288
+POLICY_FILES_MAX = 64
+
+
+class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of a policy set: Cedar policies, or their schema."""
+
+    name: Annotated[
+        str,
+        msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]*[.](cedar|cedarschema)\Z", min_length=1, max_length=64),
+    ]
+    text: Annotated[str, msgspec.Meta(max_length=POLICY_CHARS_MAX)]
+
+
+PolicyFiles = Annotated[tuple[PolicyFile, ...], msgspec.Meta(max_length=POLICY_FILES_MAX)]
+
+
+# The adoption of a policy set before it had files and engine.
+_WITHOUT_FILES = (
+    "urn:salus:schema:salus.consent.policy-set-adopted.v1:sha256:"
+    "5132f07b7164e9d98cdce8b8103666ca1d120d152b5141e23f05fc3a1bc63ee8"
+)
+
+
 @_event(
     "salus.consent.policy-set-adopted.v1",
     retention=Retention.NETWORK,
     subject_field=None,
+    older_dataschemas=frozenset({_WITHOUT_FILES}),
     changes=True,
     unasked=True,
 )
 class PolicySetAdopted(RequestedData):
-    """Decisions from here on follow this policy set and this version of the contract's code."""
+    """Decisions from here on follow this version of the contract's code, and a first policy set.
+
+    A service states it when it starts. The network's first policy set is so adopted, with its `files`; from
+    then on operators change it, and this names the one in force. `engine` is what evaluates policies.
+    """
 
     policy_set: Sha256
     contract: Sha256
+    files: PolicyFiles = ()
+    engine: Text | None = None
+
+
+@_event(
+    "salus.consent.policy-set-proposed.v1",
+    retention=Retention.NETWORK,
+    subject_field=None,
+    changes=True,
+    operators=1,
+)
+class PolicySetProposed(RequestedData):
+    """An operator would like decisions to follow this policy set; nothing follows it yet.
+
+    `policy_set` is the digest of `files`.
+    """
+
+    policy_set: Sha256
+    files: Annotated[tuple[PolicyFile, ...], msgspec.Meta(min_length=1, max_length=POLICY_FILES_MAX)]
+
+
+@_event(
+    "salus.consent.policy-set-activated.v1",
+    retention=Retention.NETWORK,
+    subject_field=None,
+    changes=True,
+    operators=2,
+)
+class PolicySetActivated(RequestedData):
+    """Decisions from here on follow this policy set, which was proposed or in force before.
+
+    `replaces` is the one in force that both operators saw. `version` counts the sets in force, and `engine`
+    is what validated it.
+    """
+
+    policy_set: Sha256
+    replaces: Sha256
+    version: Count
+    engine: Text
 
 
 # --- which request asks for which event -------------------------------------------------------------
@@ -180,6 +250,9 @@ CONTEXT.form("DELETE", "patients", None, "parties", None, body_bytes_max=0)
 # A statement to an emergency is some sentences, sealed.
 CONTEXT.form("POST", "decisions", body_bytes_max=32 * 1024)
 CONTEXT.form("POST", "glass-breaks", None, "review", body_bytes_max=_SMALL)
+# The text of policies stands in the event itself, so the body would be there twice.
+CONTEXT.form("POST", "policies", body_bytes_max=None)
+CONTEXT.form("POST", "policies", None, "activate", body_bytes_max=_SMALL)
 
 
 class _Grant(Body):
@@ -211,6 +284,15 @@ class _Question(Body):
 
 class _Judgement(Body):
     outcome: str
+
+
+class _Activation(Body):
+    replaces: str
+
+
+def policy_body(files: tuple[PolicyFile, ...]) -> bytes:
+    """Return the body of the request that proposes these files: the one form whose digest is signed."""
+    return msgspec.json.encode({"files": files})
 
 
 @CONTEXT.asked(ConsentGranted)
@@ -287,4 +369,19 @@ def _reviews(asked: Asked, data: GlassBreakReviewed) -> bool:
         and body is not None
         and body.outcome == data.outcome
         and data.request.by == data.reviewer
+    )
+
+
+@CONTEXT.asked(PolicySetProposed)
+def _proposes(asked: Asked, data: PolicySetProposed) -> bool:
+    return asked.is_("POST", "policies") and asked.digest == sha256(policy_body(data.files)).hexdigest()
+
+
+@CONTEXT.asked(PolicySetActivated)
+def _activates(asked: Asked, data: PolicySetActivated) -> bool:
+    body = asked.read(_Activation)
+    return (
+        asked.is_("POST", "policies", data.policy_set, "activate")
+        and body is not None
+        and body.replaces == data.replaces
     )

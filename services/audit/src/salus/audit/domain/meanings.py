@@ -274,7 +274,37 @@ def _policy_set_adopted(data: consent.PolicySetAdopted) -> Facts:
         activity=Activity.RULES_CHANGED,
         action="U",
         severity=Severity.LOW,
-        summary=f"Decisions follow policy set {data.policy_set[:12]}… from here on.",
+        summary=f"Consent goes by policy set {data.policy_set[:12]}… and its code {data.contract[:12]}….",
+        object=data.policy_set,
+        object_kind="policy-set",
+        policy_set=data.policy_set,
+    )
+
+
+@describes(consent.PolicySetProposed)
+def _policy_set_proposed(data: consent.PolicySetProposed) -> Facts:
+    return Facts(
+        activity=Activity.RULES_CHANGED,
+        action="C",
+        summary=f"{short(data.request.by)} proposed policy set {data.policy_set[:12]}….",
+        actor=data.request.by,
+        object=data.policy_set,
+        object_kind="policy-set",
+        policy_set=data.policy_set,
+    )
+
+
+@describes(consent.PolicySetActivated)
+def _policy_set_activated(data: consent.PolicySetActivated) -> Facts:
+    return Facts(
+        activity=Activity.RULES_CHANGED,
+        action="U",
+        severity=Severity.MEDIUM,
+        summary=(
+            f"{short(data.request.by)} put policy set {data.policy_set[:12]}… into force as version "
+            f"{data.version}, in the place of {data.replaces[:12]}…."
+        ),
+        actor=data.request.by,
         object=data.policy_set,
         object_kind="policy-set",
         policy_set=data.policy_set,

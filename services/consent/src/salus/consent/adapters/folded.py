@@ -10,29 +10,38 @@ from salus.access.grants import GrantIndex
 from salus.access.state import (
     PatientState,
     PolicyState,
+    PolicyText,
     SubjectState,
     evolve,
     evolve_policies,
     evolve_subject,
+    evolve_text,
 )
 from salus.consent.ports import Facts
 from salus.contracts.contract import Contract
 from salus.contracts.fold_batch import version_kind
 from salus.contracts.fold_tables import Loaded, Pair
 from salus.contracts.ports import Fold, States
-from salus.events.contexts.consent import PolicySetAdopted
+from salus.events.contexts.consent import PolicySetActivated, PolicySetAdopted, PolicySetProposed
 from salus.events.event_types import EventData
 
 CONSENT_TOPIC = "salus.consent.events"
 STORAGE_TOPIC = "salus.storage.events"
 
 
+_ABOUT_POLICIES = PolicySetAdopted | PolicySetProposed | PolicySetActivated
+
+
 def _policies_of(subject: str, event: EventData) -> str | None:
-    return subject if isinstance(event, PolicySetAdopted) else None
+    return subject if isinstance(event, _ABOUT_POLICIES) else None
+
+
+def _text_of(_: str, event: EventData) -> str | None:
+    return event.policy_set if isinstance(event, PolicySetAdopted | PolicySetProposed) else None
 
 
 def _patient_of(subject: str, event: EventData) -> str | None:
-    return None if isinstance(event, PolicySetAdopted) else subject
+    return None if isinstance(event, _ABOUT_POLICIES) else subject
 
 
 PATIENTS = Contract(
@@ -40,6 +49,14 @@ PATIENTS = Contract(
 )
 POLICIES = Contract(
     kind="policies", topic=CONSENT_TOPIC, state=PolicyState, evolve=evolve_policies, aggregate=_policies_of
+)
+POLICY_TEXTS = Contract(
+    kind="policy-text",
+    topic=CONSENT_TOPIC,
+    state=PolicyText,
+    evolve=evolve_text,
+    aggregate=_text_of,
+    initial=PolicyText,
 )
 SUBJECTS = Contract(kind="subject", topic=STORAGE_TOPIC, state=SubjectState, evolve=evolve_subject)
 _VERSION = version_kind(CONSENT_TOPIC)
@@ -75,9 +92,13 @@ class FoldedFacts:
     changed, so that a question about a patient with a thousand consents costs no more than one with one.
     """
 
-    def __init__(self, follower: Fold, store: States, *, kept_max: int = CONSENTS_KEPT_MAX) -> None:
+    def __init__(
+        self, follower: Fold, store: States, *, service: str, kept_max: int = CONSENTS_KEPT_MAX
+    ) -> None:
         self._follower = follower
         self._store = store
+        # The policies of the service of that DID.
+        self._policies = POLICIES.kind, service
         self._kept_max = kept_max
         self._kept: OrderedDict[str, _Patient] = OrderedDict()
         self._size = 0
@@ -90,18 +111,21 @@ class FoldedFacts:
         """Return what is known of each now, all at the same positions; raises as `facts`."""
         await self._follower.catch_up()
         short = [key for patient in patients for key in ((_VERSION, patient), (SUBJECTS.kind, patient))]
+        short.append(self._policies)
         ends, rows = await self._store.rows_at(short)
         known = {patient: self._known(patient, rows) for patient in patients}
         if any(each is None for each in known.values()):
             # Whole, and anew: what the first statement said may be over.
             ends, rows = await self._store.rows_at([*short, *((PATIENTS.kind, p) for p in patients)])
             known = {patient: self._known(patient, rows) or self._keep(patient, rows) for patient in patients}
+        policies = rows.get(self._policies)
+        in_force = POLICIES.decode(policies.state).policy_set if policies else ""
         found: dict[str, Facts] = {}
         for patient, one in known.items():
             subject = rows.get((SUBJECTS.kind, patient))
             about = SUBJECTS.decode(subject.state) if subject else SubjectState()
             if one is not None:
-                found[patient] = Facts(one.state, about, ends, one.grants)
+                found[patient] = Facts(one.state, about, in_force, ends, one.grants)
         return found
 
     def _known(self, patient: str, rows: Mapping[Pair, Loaded]) -> _Patient | None:

@@ -10,10 +10,22 @@ from pathlib import Path
 from salus.contracts.rules import code_digest
 
 _CODE = (
-    ("salus.consent", ("domain/consents.py", "domain/rights.py")),
+    ("salus.consent", ("domain/consents.py", "domain/policies.py", "domain/rights.py")),
     (
         "salus.access",
-        ("actors.py", "cedar.py", "decisions.py", "grants.py", "policy_slices.py", "state.py"),
+        (
+            "actors.py",
+            "cedar.py",
+            "decisions.py",
+            "grant_use.py",
+            "grants.py",
+            "law.py",
+            "policy_check.py",
+            "policy_files.py",
+            "policy_slices.py",
+            "policy_texts.py",
+            "state.py",
+        ),
     ),
 )
 

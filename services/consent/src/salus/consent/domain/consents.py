@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
 from salus.access.actors import Asking
-from salus.access.state import Consent, GlassBreak, Outcome, PatientState, PolicyState, SubjectState
+from salus.access.state import Consent, GlassBreak, Outcome, PatientState, SubjectState
 from salus.consent.domain.rights import require
 from salus.events.contexts.consent import (
     Action,
@@ -21,13 +21,11 @@ from salus.events.contexts.consent import (
     GlassBroken,
     PatientLinked,
     PatientUnlinked,
-    PolicySetAdopted,
 )
 from salus.events.contexts.identity import PartyKind
 from salus.events.event_types import EventData
 from salus.events.fields import Purpose
 from salus.events.patient_rights import Act
-from salus.events.requests import Request
 from salus.runtime.refusal import Refusal
 
 CONSENT_DAYS_MAX = 3660
@@ -137,19 +135,6 @@ def decide(
             return _review(state, command, actor=actor, subject=subject)
         case _:
             assert_never(command)
-
-
-def adopt(state: PolicyState, version: PolicyState, *, service: str) -> PolicySetAdopted:
-    """Return the event by which a service, named by its DID, puts a policy set and code into force.
-
-    Raises:
-        Refusal: `already-adopted`.
-    """
-    if state == version:
-        raise Refusal("already-adopted", "this policy set and this code are in force")
-    return PolicySetAdopted(
-        policy_set=version.policy_set, contract=version.contract, request=Request.of_service(service)
-    )
 
 
 def patient_of(identifier: str) -> str:

@@ -1,0 +1,113 @@
+"""What no policy set can lift, whoever activated it: the law that stands above organisations' policies. Pure.
+
+It decides some questions alone: nobody acts on the data of a patient who was erased or is unknown, operators
+never do, and a patient always reads her own. To what policies permit it adds a condition: a basis, which is
+the patient's consent, or that who writes keeps her record. And an emergency access is a clinician's, short,
+and told and reviewed. So a policy set narrows what consents allow, and widens nothing. `docs/precedence.md`
+is the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from salus.access.decisions import Answer, Question, Rule, Verdict, conclude
+from salus.access.grants import GrantIndex
+from salus.access.state import PatientState, SubjectState
+from salus.events.patient_rights import keeps_records_for
+
+PATIENT_ERASED = "patient-erased"
+PATIENT_UNKNOWN = "patient-unknown"
+OPERATOR_NEVER_READS = "operator-never-reads"
+OPERATOR_NEVER_WRITES = "operator-never-writes"
+OWN_ACCESS = Rule("patient-reads-own", reason="You are the patient, and may read what is about you.")
+NO_BASIS = "no-basis"
+LAW_REASONS: Mapping[str, str] = {
+    OWN_ACCESS.id: OWN_ACCESS.reason,
+    OPERATOR_NEVER_READS: "Whoever governs the network reads no records.",
+    OPERATOR_NEVER_WRITES: "Whoever governs the network writes no records.",
+    PATIENT_ERASED: "The patient's record was erased.",
+    PATIENT_UNKNOWN: "No organisation of the network keeps a record of this patient.",
+    NO_BASIS: "The patient has not consented to this, and no policy stands in the place of her consent.",
+}
+"""The reasons that are the law's, each with what a person is told: no policy has one of them for its id."""
+EMERGENCY_OBLIGATIONS = ("notify-patient", "notify-privacy-officer", "review-within-72h")
+EMERGENCY_SECONDS_MAX = 300
+
+
+def answer_of(  # noqa: PLR0913  # a question, and all that the answer follows from
+    question: Question,
+    verdict: Verdict,
+    *,
+    state: PatientState,
+    patients: AbstractSet[str],
+    subject: SubjectState,
+    at: datetime,
+    grants: GrantIndex | None = None,
+) -> Answer:
+    """Return the answer to a question: the law's, or what follows from the policies' verdict under the law.
+
+    `patients` are the parties that may be patients now, and `grants` the index of the state's consents, as
+    for `inputs_of`.
+    """
+    forbidden = _forbidden(question, subject)
+    if forbidden:
+        return _denied(*forbidden, at=at)
+    if is_own_access(question, state=state, patients=patients):
+        own = Verdict(allowed=True, rules=(OWN_ACCESS,))
+        return conclude(question, own, state=state, at=at, grants=grants)
+    answer = conclude(question, verdict, state=state, at=at, grants=grants)
+    if answer.allowed and not answer.break_glass and not _has_basis(question, answer, subject):
+        # The policies permit without a consent. An emergency is judged as if they did not.
+        emergency = tuple(rule for rule in verdict.rules if rule.breaks_glass)
+        answer = (
+            conclude(question, Verdict(allowed=True, rules=emergency), state=state, at=at, grants=grants)
+            if emergency
+            else _denied(NO_BASIS, at=at)
+        )
+    return _under_review(question, answer, at=at) if answer.break_glass else answer
+
+
+def is_own_access(question: Question, *, state: PatientState, patients: AbstractSet[str]) -> bool:
+    """Tell whether a patient asks to read her own."""
+    own = question.principal.did in state.dids and question.principal.did in patients
+    return own and question.action == "read" and question.purpose == "PATRQT"
+
+
+def _forbidden(question: Question, subject: SubjectState) -> tuple[str, ...]:
+    reasons = []
+    if "operator" in question.principal.roles:
+        reasons.append(OPERATOR_NEVER_READS if question.action == "read" else OPERATOR_NEVER_WRITES)
+    if subject.erased:
+        reasons.append(PATIENT_ERASED)
+    if subject.steward is None:
+        reasons.append(PATIENT_UNKNOWN)
+    return tuple(reasons)
+
+
+def _has_basis(question: Question, answer: Answer, subject: SubjectState) -> bool:
+    """Tell whether a consent covers it, or who writes keeps the patient's record."""
+    if answer.consents:
+        return True
+    who, steward = question.principal, subject.steward
+    return question.action == "write" and steward is not None and keeps_records_for(who, steward)
+
+
+def _under_review(question: Question, answer: Answer, *, at: datetime) -> Answer:
+    who = question.principal
+    is_clinician = who.kind == "person" and "clinician" in who.roles and who.member is not None
+    is_emergency = question.break_glass is not None and question.purpose == "ETREAT"
+    if not (is_clinician and is_emergency and question.action == "read"):
+        return _denied(NO_BASIS, at=at)
+    return replace(
+        answer,
+        obligations=tuple(sorted({*answer.obligations, *EMERGENCY_OBLIGATIONS})),
+        valid_until=min(answer.valid_until, at + timedelta(seconds=EMERGENCY_SECONDS_MAX)),
+    )
+
+
+def _denied(*reasons: str, at: datetime) -> Answer:
+    return Answer(allowed=False, reasons=reasons, obligations=(), valid_until=at, break_glass=False)

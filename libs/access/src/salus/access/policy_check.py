@@ -1,0 +1,197 @@
+"""Whether a policy set can be used, and if not, what is wrong: file, policy, line and column of it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import pairwise
+
+import cedarpy
+
+from salus.access.cedar import CedarPolicies, PolicySetError
+from salus.access.law import LAW_REASONS
+from salus.access.policy_files import POLICIES_SUFFIX, SCHEMA_SUFFIX
+from salus.access.policy_texts import POLICIES_MAX, Place, PolicyText, excess_of, policies_in
+from salus.events.contexts.consent import POLICY_FILES_MAX
+
+# An event of 1 MiB holds it, with every line end written as two characters.
+POLICY_BYTES_MAX = 512 * 1024
+PROBLEMS_MAX = 32
+_INCOMPLETE = "unexpected end of input"
+_NUMBERED = re.compile(r"\[?policy(\d+)\]? ?")
+_FOR_POLICY = re.compile(r"^for policy `policy\d+`, ")
+_QUOTED = re.compile(r"`([A-Za-z_]\w*)`")
+_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*[.](cedar|cedarschema)")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a policy set, and where; `policy` is the @id of the policy, if it has one."""
+
+    why: str
+    place: Place | None = None
+    policy: str | None = None
+
+    def __str__(self) -> str:
+        """Return one line: the place, the policy, the sentence."""
+        where = f"{self.place}: " if self.place else ""
+        return f"{where}{self.policy + ': ' if self.policy else ''}{self.why}"
+
+
+def known_schemas() -> tuple[bytes, ...]:
+    """Return the schemas that this release fills: a policy set has one of them, to the byte.
+
+    A release that knows more of a patient adds a schema, and goes on filling those that policy sets in force
+    have.
+    """
+    return (files("salus.access").joinpath("policies", "salus.cedarschema").read_bytes(),)
+
+
+def problems_of(contents: Mapping[str, bytes]) -> list[Problem]:
+    """Return what is wrong with the files of a policy set, at most PROBLEMS_MAX; none: it can be used."""
+    found = list(_problems_of_files(contents))
+    if found:
+        return found[:PROBLEMS_MAX]
+    schema = next(data for name, data in contents.items() if name.endswith(SCHEMA_SUFFIX))
+    policies = policies_of(contents)
+    found = [*_problems_of_texts(policies)]
+    if not found:
+        found = [problem for policy in policies if (problem := _syntax_problem(policy)) is not None]
+    if not found:
+        found = [*_problems_of_ids(policies), *_validation_problems(policies, schema.decode())]
+    if not found:
+        found = _last_problems(contents)
+    return found[:PROBLEMS_MAX]
+
+
+def usable(contents: Mapping[str, bytes]) -> CedarPolicies:
+    """Return the policy set of these files; raises PolicySetError with all that is wrong with them."""
+    if found := problems_of(contents):
+        raise PolicySetError("; ".join(map(str, found)))
+    return CedarPolicies(contents)
+
+
+def _last_problems(contents: Mapping[str, bytes]) -> list[Problem]:
+    try:
+        CedarPolicies(contents)
+    except PolicySetError as error:
+        return [Problem(str(error))]
+    return []
+
+
+def policies_of(contents: Mapping[str, bytes]) -> list[PolicyText]:
+    """Return the policies of a set in the order in which the engine numbers them; the files are UTF-8."""
+    return [
+        policy
+        for name in sorted(contents)
+        if name.endswith(POLICIES_SUFFIX)
+        for policy in policies_in(name, contents[name].decode())
+    ]
+
+
+def _problems_of_files(contents: Mapping[str, bytes]) -> Iterator[Problem]:
+    for name, data in contents.items():
+        if _FILE_NAME.fullmatch(name) is None:
+            why = "is not a file's name: small letters and digits, then .cedar or .cedarschema"
+            yield Problem(f"{name!r} {why}")
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            yield Problem("the file is not UTF-8", Place(name, data.count(b"\n", 0, error.start) + 1, 1))
+        else:
+            if (at := text.find("\0")) >= 0:
+                yield Problem("the file holds a NUL character", Place(name, text.count("\n", 0, at) + 1, 1))
+    size = sum(map(len, contents.values()))
+    if size > POLICY_BYTES_MAX:
+        yield Problem(f"the files have {size} bytes together, at most {POLICY_BYTES_MAX}")
+    if len(contents) > POLICY_FILES_MAX:
+        yield Problem(f"there are {len(contents)} files, at most {POLICY_FILES_MAX}")
+    schemas = [name for name in sorted(contents) if name.endswith(SCHEMA_SUFFIX)]
+    if len(schemas) != 1:
+        yield Problem(f"a policy set has one *.cedarschema, this one has {len(schemas)}")
+    elif contents[schemas[0]] not in known_schemas():
+        why = "this is not a schema that this release fills; take the release's as it is"
+        yield Problem(why, Place(schemas[0], 1, 1))
+
+
+def _problems_of_texts(policies: Sequence[PolicyText]) -> Iterator[Problem]:
+    if not policies:
+        yield Problem("there is no policy in the *.cedar files")
+    if len(policies) > POLICIES_MAX:
+        yield Problem(f"there are {len(policies)} policies, at most {POLICIES_MAX}")
+        return
+    for policy in policies:
+        excess = excess_of(policy)
+        if excess is not None:
+            yield Problem(excess[0], excess[1], policy.id)
+
+
+def _problems_of_ids(policies: Sequence[PolicyText]) -> Iterator[Problem]:
+    ids = Counter(policy.id for policy in policies)
+    for policy in policies:
+        if not policy.id:
+            yield Problem("the policy has no @id; reasons could not name it", policy.place())
+        elif policy.id in LAW_REASONS:
+            yield Problem("this @id is the law's, which no policy changes", policy.place(), policy.id)
+        elif any(token.text == "?" for token in policy.tokens):
+            yield Problem("policy templates are not used here", policy.place(), policy.id)
+        elif ids[policy.id] > 1:
+            yield Problem("two policies have this @id", policy.place(), policy.id)
+
+
+def _syntax_problem(policy: PolicyText) -> Problem | None:
+    """Return where the parser stops: it names what it did not expect, and not where that is."""
+    why = _refusal(policy.text)
+    if why is None:
+        return None
+    tokens, begin = policy.tokens, policy.tokens[0].offset
+    # The first so many tokens, with which a policy may begin, lack only their end.
+    low, high = 0, len(tokens)
+    while low < high:
+        middle = (low + high) // 2
+        until = tokens[middle].offset + len(tokens[middle].text)
+        refusal = _refusal(policy.source[begin:until])
+        if refusal is None or refusal == _INCOMPLETE:
+            low = middle + 1
+        else:
+            high = middle
+    place = policy.place(tokens[low].offset if low < len(tokens) else policy.end)
+    return Problem(why, place, policy.id)
+
+
+def _refusal(text: str) -> str | None:
+    """Return why the engine does not parse a text, None if it does."""
+    try:
+        cedarpy.PolicySet.from_str(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _validation_problems(policies: Sequence[PolicyText], schema: str) -> Iterator[Problem]:
+    # One line end between files, so that a comment at the end of one does not swallow the next.
+    checked = cedarpy.validate_policies("\n".join(policy.text for policy in policies), schema)
+    seen = set()
+    for error in sorted(map(str, checked.errors)):
+        number = _NUMBERED.match(error)
+        why = _FOR_POLICY.sub("", _NUMBERED.sub("", error, count=1))
+        policy = policies[int(number.group(1))] if number else None
+        # The validator says it once for each action.
+        kind = policy, re.sub(r'Salus::Action::"\w+"', "", why)
+        if kind not in seen:
+            seen.add(kind)
+            yield Problem(why, _place_of(policy, why), policy.id if policy else None)
+
+
+def _place_of(policy: PolicyText | None, why: str) -> Place | None:
+    """Return where the first name that a sentence quotes stands in the policy, or where the policy begins."""
+    if policy is None:
+        return None
+    for name in _QUOTED.findall(why):
+        for before, token in pairwise(policy.tokens):
+            if token.text.strip('"') == name and before.text in {".", "has"}:
+                return policy.place(token.offset)
+    return policy.place()

@@ -1,0 +1,106 @@
+"""Where policies begin and end in a text of Cedar, and which texts are not given to the engine at all. Pure.
+
+Cedar's parser descends by calls: a text of a few thousand brackets within each other ends the process. Its
+validator passes over what is too deep for it. So each policy is looked at first, by its tokens alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# The base policies have 5 levels, 3 dots in a row and 200 tokens; Cedar's parser fails at a thousand levels.
+LEVELS_MAX = 32
+CONDITIONALS_MAX = 32
+TOKENS_MAX = 2000
+POLICIES_MAX = 2000
+_TOKEN = re.compile(
+    r'(?P<blank>\s+|//[^\n]*)|(?P<text>"(?:[^"\\]|\\.)*")|(?P<word>[A-Za-z_]\w*)|(?P<other>\d+|.)', re.DOTALL
+)
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+_ID = re.compile(r'@id\s*\(\s*"((?:[^"\\]|\\.)*)"\s*\)')
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a file of policies; lines and columns begin with 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        """Return it as editors read it."""
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word, text or sign of a policy, and where it begins in its file."""
+
+    text: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyText:
+    """One policy as it is written, with its tokens; `id` is what @id says, if it says something."""
+
+    file: str
+    source: str
+    tokens: tuple[Token, ...]
+
+    @property
+    def text(self) -> str:
+        """The policy's own text."""
+        return self.source[self.tokens[0].offset : self.end]
+
+    @property
+    def end(self) -> int:
+        """Where the policy ends in its file."""
+        return self.tokens[-1].offset + len(self.tokens[-1].text)
+
+    @property
+    def id(self) -> str | None:
+        """What its first @id says."""
+        found = _ID.search(self.text)
+        return found.group(1) if found else None
+
+    def place(self, offset: int | None = None) -> Place:
+        """Return where an offset of the file is; by default where the policy begins."""
+        at = self.tokens[0].offset if offset is None else offset
+        line = self.source.count("\n", 0, at)
+        return Place(self.file, line + 1, at - (self.source.rfind("\n", 0, at) + 1) + 1)
+
+
+def policies_in(file: str, source: str) -> Iterator[PolicyText]:
+    """Yield the policies of a file; what follows the last semicolon is one more, if it is anything."""
+    tokens: list[Token] = []
+    level = 0
+    for found in _TOKEN.finditer(source):
+        if found.lastgroup == "blank":
+            continue
+        text = found.group()
+        tokens.append(Token(text, found.start()))
+        level += (text in _OPENING) - (text in _CLOSING)
+        if text == ";" and level <= 0:
+            yield PolicyText(file, source, tuple(tokens))
+            tokens, level = [], 0
+    if tokens:
+        yield PolicyText(file, source, tuple(tokens))
+
+
+def excess_of(policy: PolicyText) -> tuple[str, Place] | None:
+    """Return what in a policy is more than the engine is given, and where; None if nothing is."""
+    level = conditionals = 0
+    for number, token in enumerate(policy.tokens, start=1):
+        level += (token.text in _OPENING) - (token.text in _CLOSING)
+        conditionals += token.text == "if"
+        if level > LEVELS_MAX:
+            return f"more than {LEVELS_MAX} brackets within each other", policy.place(token.offset)
+        if conditionals > CONDITIONALS_MAX:
+            return f"more than {CONDITIONALS_MAX} conditionals in a policy", policy.place(token.offset)
+        if number > TOKENS_MAX:
+            return f"more than {TOKENS_MAX} tokens in a policy", policy.place(token.offset)
+    return None

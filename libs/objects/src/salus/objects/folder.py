@@ -1,0 +1,72 @@
+"""A copy of a bucket in a folder, read only: what `mc mirror` or `aws s3 sync` leave, for work offline."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from salus.objects.errors import NotFoundError, RefusedError, TooLargeError
+from salus.objects.store import (
+    STREAM_CHUNK_BYTES,
+    Entry,
+    ObjectStore,
+    OnStray,
+    Stray,
+    folder_of,
+    is_key,
+    require_key,
+)
+
+
+class FolderObjects(ObjectStore):
+    """The files below a folder, each named by its key. An ETag is the file's size and time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def get(self, key: str, *, bytes_max: int) -> bytes:
+        """Return the file's bytes."""
+        return (await self.get_with_etag(key, bytes_max=bytes_max))[0]
+
+    async def get_with_etag(self, key: str, *, bytes_max: int) -> tuple[bytes, str]:
+        """Return the file's bytes and its ETag."""
+        entry = await self.head(key)
+        if entry.size > bytes_max:
+            raise TooLargeError(key, entry.size, bytes_max=bytes_max)
+        try:
+            return self._path(key).read_bytes(), entry.etag
+        except OSError as error:
+            raise RefusedError(key, str(error.strerror)) from error
+
+    async def stream(self, key: str) -> AsyncIterator[bytes]:
+        """Yield the file's bytes in pieces."""
+        await self.head(key)
+        with self._path(key).open("rb") as file:
+            while piece := file.read(STREAM_CHUNK_BYTES):
+                yield piece
+
+    async def head(self, key: str) -> Entry:
+        """Return the file's size and ETag."""
+        try:
+            seen = self._path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFoundError(key) from None
+        except OSError as error:
+            raise RefusedError(key, str(error.strerror)) from error
+        return Entry(key, seen.st_size, f'"{seen.st_size}-{seen.st_mtime_ns}"')
+
+    async def list(
+        self, prefix: str = "", start_after: str = "", *, on_stray: OnStray
+    ) -> AsyncIterator[Entry]:
+        """Yield the files below a folder."""
+        files = (path for path in self._folder.rglob("*") if path.is_file())
+        for key in sorted(path.relative_to(self._folder).as_posix() for path in files):
+            if not key.startswith(folder_of(prefix)) or key <= start_after:
+                continue
+            if is_key(key):
+                yield await self.head(key)
+            else:
+                on_stray(Stray(key, (self._folder / key).stat().st_size))
+
+    def _path(self, key: str) -> Path:
+        return self._folder / require_key(key)
