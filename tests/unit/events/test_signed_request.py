@@ -219,6 +219,9 @@ def test_every_request_that_may_make_an_event_has_a_form(service: str) -> None:
         form = CATALOGUE.form_of(asked, service=service)
         assert form is not None, (method, path)
         body = document["paths"][path][method.lower()].get("requestBody", {}).get("content", {})
+        if (method, path) == ("POST", "/policies"):
+            # The files stand in the event's data, so they are not there twice.
+            continue
         # A command of our API is JSON, and is in the event; anything else is not.
         assert bool(form.body_bytes_max) is ("application/json" in body), (method, path)
 

@@ -8,7 +8,7 @@ holder of the service's key can state any decision; that it does not follow, he 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -155,7 +155,7 @@ class DecisionReplay:
         catalogue: Catalogue,
         *,
         within: Callable[[int, datetime], bool] = lambda _height, _appended: True,
-        known_sets: tuple[Mapping[str, bytes], ...] = (),
+        known_sets: Sequence[Mapping[str, bytes]] = (),
         folder: Path | None = None,
     ) -> None:
         self._catalogue = catalogue

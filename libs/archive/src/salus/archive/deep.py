@@ -233,7 +233,7 @@ async def identity_events(
                 header = open_header(note, verifier)
                 covered = [r.next for r in header.ranges if r.topic == IDENTITY_TOPIC and r.first < r.next]
                 if covered:
-                    events = _identity_rows(await archive.body(shard, header))
+                    events = identity_rows(await archive.body(shard, header))
                     return IdentityTopic(events, max(covered))
             except (BlockError, ArchiveError):
                 pass
@@ -253,6 +253,7 @@ async def identity_events(
     )
 
 
-def _identity_rows(body: bytes) -> list[IdentityEvent]:
+def identity_rows(body: bytes) -> list[IdentityEvent]:
+    """Return the accepted events of the identity topic in a body; raises BodyError."""
     rows = _sealed_rows(columns_of_body(body, names=_SEALED_COLUMNS))
     return [IdentityEvent(row) for row in rows if row.topic == IDENTITY_TOPIC and row.status == ACCEPTED]

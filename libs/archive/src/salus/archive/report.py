@@ -146,9 +146,9 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far fsck is: blocks of how many, rows so far."""
+    """How far a look at the ledger is: blocks or decisions of how many, rows so far."""
 
-    stage: Literal["log", "blocks"]
+    stage: Literal["log", "blocks", "decisions"]
     done: int
     total: int
     rows: int = 0

@@ -11,6 +11,7 @@ import msgspec
 import typer
 from rich.table import Table
 
+from salus.cli import access_replay
 from salus.cli.callers import As, KeyFile, KeyId, call, complete_party, did_of, signer_of
 from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, err, out
@@ -56,6 +57,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 app = typer.Typer(no_args_is_help=True, help="What a patient allows, and what follows from it.")
+app.command("replay")(access_replay.replay)
 DAYS_DEFAULT = 30
 
 PatientArgument = Annotated[str, typer.Argument(help="The patient's pseudonym.")]

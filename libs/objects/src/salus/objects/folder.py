@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 from salus.objects.errors import NotFoundError, RefusedError, TooLargeError
@@ -68,5 +69,37 @@ class FolderObjects(ObjectStore):
             else:
                 on_stray(Stray(key, (self._folder / key).stat().st_size))
 
+    async def time(self) -> datetime | None:
+        """Say nothing: a folder has no clock."""
+        return None
+
+    async def put(self, key: str, data: bytes) -> str:
+        """Refuse."""
+        raise _refused(key, data)
+
+    async def put_stream(self, key: str, chunks: AsyncIterable[bytes]) -> str:
+        """Refuse."""
+        raise _refused(key, chunks)
+
+    async def create(self, key: str, data: bytes) -> str:
+        """Refuse."""
+        raise _refused(key, data)
+
+    async def replace(self, key: str, data: bytes, etag: str) -> str:
+        """Refuse."""
+        raise _refused(key, data, etag)
+
+    async def delete(self, key: str) -> None:
+        """Refuse."""
+        raise _refused(key)
+
+    async def destroy(self, key: str) -> None:
+        """Refuse."""
+        raise _refused(key)
+
     def _path(self, key: str) -> Path:
         return self._folder / require_key(key)
+
+
+def _refused(key: str, *_: object) -> RefusedError:
+    return RefusedError(key, "a copy in a folder is read only")
