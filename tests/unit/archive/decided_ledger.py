@@ -156,7 +156,8 @@ class DecidedLedger(ServedLedger):
         asking = Asking(party.did, party.kind, party.roles, party.member, request=UNASKED)
         question = Question(asking, action, "o-1", PATIENT, purpose, emergency)
         patients = patients_among(self.patient.dids, self.ring.parties)
-        known = {"state": self.patient, "patients": patients, "subject": self.subject, "at": at}
+        known: dict[str, Any] = {"state": self.patient, "subject": self.subject, "at": at}
+        known["patients"] = patients
         inputs = inputs_of(question, **known)
         verdict = usable(contents_of(self.texts[self.policies.policy_set])).evaluate(inputs)
         basis = Basis(

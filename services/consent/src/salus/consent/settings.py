@@ -17,7 +17,8 @@ class Settings(ContractSettings):
     service_name: str = "consent"
     policies_folder: Path | None = Field(
         default=None,
-        description="Folder with *.cedar and one *.cedarschema; none: the policies of the release.",
+        description="Folder with *.cedar and one *.cedarschema: the network's first policy set, which "
+        "operators change then. None: the policies of the release.",
     )
     denials_burst_max: int = Field(default=60, ge=1, description="Denials of one account at once.")
     denials_per_minute_max: int = Field(default=30, ge=1, description="And a minute, in the long run.")

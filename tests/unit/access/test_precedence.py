@@ -1,0 +1,135 @@
+"""Each cell of docs/precedence.md: law before policies, policies within consents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.asking import UNASKED
+
+from salus.access.actors import Asking
+from salus.access.decisions import Answer, Question, Verdict, inputs_of
+from salus.access.law import EMERGENCY_OBLIGATIONS, answer_of
+from salus.access.policy_check import usable
+from salus.access.policy_files import read_policies
+from salus.access.state import Consent, PatientState, SubjectState
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "precedence.md"
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+PATIENT, HOSPITAL, CLINIC = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a", "did:web:h", "did:web:c"
+HERSELF = Asking("did:web:she", "person", frozenset({"patient"}), None, request=UNASKED)
+CLINICIAN = Asking("did:web:c:doctor", "person", frozenset({"clinician"}), CLINIC, request=UNASKED)
+KEEPER = Asking("did:web:h:doctor", "person", frozenset({"clinician"}), HOSPITAL, request=UNASKED)
+RESEARCHER = Asking("did:web:c:r", "person", frozenset({"researcher"}), CLINIC, request=UNASKED)
+OPERATOR = Asking("did:web:c:o", "person", frozenset({"operator", "clinician"}), CLINIC, request=UNASKED)
+SCHEMA = {n: d for n, d in read_policies(files("salus.access").joinpath("policies")).items() if "schema" in n}
+
+
+def policies(text: str) -> Any:
+    return usable({"own.cedar": text.encode(), **SCHEMA})
+
+
+NEVER = '@id("never") permit (principal, action, resource) when { principal.did == "nobody" };'
+OPEN = '@id("open") permit (principal, action, resource) unless { context has break_glass };'
+# As short as it can be written: what the law wants of an emergency is not in it.
+GLASS = """
+@id("glass") @break_glass("yes") @valid_seconds("900")
+permit (principal, action, resource) when { context has break_glass };
+"""
+SHUT = '@id("shut") forbid (principal, action, resource);'
+SETS: Mapping[str, Any] = {
+    "no policy permits": policies(NEVER),
+    "a policy permits": policies(OPEN + GLASS),
+    "a policy forbids": policies(OPEN + SHUT),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    who: Asking = CLINICIAN
+    action: Any = "read"
+    purpose: Any = "TREAT"
+    emergency: Any = None
+    state: PatientState = PatientState()  # noqa: RUF009  # frozen
+    subject: SubjectState = SubjectState(HOSPITAL)  # noqa: RUF009  # frozen
+
+
+def consented(to: Asking = CLINICIAN, **changes: Any) -> PatientState:
+    begin, end = NOW - HOUR, NOW + HOUR
+    consent = Consent("c", to.did, ("read",), ("TREAT",), begin, end, **changes)
+    return PatientState(consents=(consent,))
+
+
+CASES = {
+    "the patient reads her own": Case(HERSELF, purpose="PATRQT", state=PatientState(dids=(HERSELF.did,))),
+    "anybody, the patient was erased": Case(state=consented(), subject=SubjectState(HOSPITAL, erased=True)),
+    "anybody, no organisation keeps her record": Case(state=consented(), subject=SubjectState()),
+    "an operator, with her consent": Case(OPERATOR, state=consented(OPERATOR)),
+    "a clinician reads, with her consent": Case(state=consented()),
+    "a clinician reads, without": Case(),
+    "a clinician reads, her consent was revoked": Case(state=consented(revoked_epoch=1)),
+    "who keeps her record writes": Case(KEEPER, action="write"),
+    "another organisation writes, without consent": Case(action="write"),
+    "a clinician in an emergency, a policy breaks the glass": Case(purpose="ETREAT", emergency="other"),
+    "a researcher in an emergency": Case(RESEARCHER, purpose="ETREAT", emergency="other"),
+}
+
+
+def ask(case: Case, by: Any) -> Answer:
+    question = Question(case.who, case.action, "o", PATIENT, case.purpose, case.emergency)
+    known: dict[str, Any] = {"state": case.state, "subject": case.subject, "at": NOW}
+    known["patients"] = {HERSELF.did}
+    return answer_of(question, by.evaluate(inputs_of(question, **known)), **known)
+
+
+def cells() -> Iterator[tuple[str, str, str]]:
+    lines = (line for line in DOCUMENT.read_text().splitlines() if line.startswith("| "))
+    rows = [line.strip("| ").split(" | ") for line in lines]
+    for question, *answers, _ in rows[1:]:
+        yield from ((question, column, answer) for column, answer in zip(rows[0][1:4], answers, strict=True))
+
+
+CELLS = list(cells())
+
+
+def test_each_row_and_column_of_the_table_is_tried() -> None:
+    assert {(question, column) for question, column, _ in CELLS} == {(q, c) for q in CASES for c in SETS}
+
+
+@pytest.mark.parametrize(("question", "column", "said"), CELLS)
+def test_the_table_says_what_is_decided(question: str, column: str, said: str) -> None:
+    answer = ask(CASES[question], SETS[column])
+    word = "allowed" if answer.allowed else "denied"
+
+    assert f"{word} `{', '.join(answer.reasons)}`" == said
+
+
+def test_an_emergency_is_short_and_reviewed_whatever_the_policy_says() -> None:
+    answer = ask(CASES["a clinician in an emergency, a policy breaks the glass"], SETS["a policy permits"])
+
+    assert answer.break_glass
+    assert answer.obligations == EMERGENCY_OBLIGATIONS
+    assert answer.valid_until == NOW + timedelta(seconds=300)
+
+
+def test_an_emergency_is_not_denied_because_a_policy_permits_too_much() -> None:
+    """What permits without a consent counts as if it did not; the glass can still be broken."""
+    wide = policies('@id("wide") permit (principal, action, resource);' + GLASS)
+    answer = ask(CASES["a clinician in an emergency, a policy breaks the glass"], wide)
+
+    assert (answer.allowed, answer.break_glass, answer.reasons) == (True, True, ("glass",))
+
+
+def test_an_engine_that_fails_denies_and_takes_nothing_from_the_patient() -> None:
+    class Failing:
+        def evaluate(self, _: object) -> Verdict:
+            return Verdict(allowed=False, errors=("it failed",))
+
+    assert ask(CASES["the patient reads her own"], Failing()).reasons == ("patient-reads-own",)
+    assert ask(CASES["a clinician reads, with her consent"], Failing()).reasons == ("policy-error",)
