@@ -1,4 +1,4 @@
-"""What is wrong with a policy set is named by file, policy, line and column; what would end the engine stays out."""
+"""What is wrong with a policy set is named by its place; what would end the engine's process stays out."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_release_has_no_problem() -> None:
         ("permit (principal, action, resource);", "a.cedar:1:1: the policy has no @id"),
         (f"{PERMIT};\n{PERMIT};", "a.cedar:1:1: a: two policies have this @id"),
         (f"{PERMIT};;", "a.cedar:1:47: unexpected token `;`"),
-        (f'{PERMIT} when {{"x" == "no end }};', "a.cedar:1:61: a: invalid token"),
+        (f'{PERMIT} when {{"x" == "no end }};', "a.cedar:1:60: a: invalid token"),
         ('@id("a") permit (principal == ?principal, action, resource);', "a.cedar:1:1: a: policy templates"),
         (
             '@id("a") @valid_seconds("901") permit (principal, action, resource);',
@@ -87,7 +87,7 @@ NESTED = {
 
 @pytest.mark.parametrize("kind", sorted(NESTED))
 def test_what_is_too_deep_never_reaches_the_engine(kind: str) -> None:
-    """Cedar's parser ends the process at some thousand levels, and its validator passes what it gives up on."""
+    """Cedar's parser ends the process at some thousand levels; its validator passes what it gives up on."""
     text = f"{PERMIT} when {{ {NESTED[kind]} }};"
 
     assert "more than" in problems(text)[0]

@@ -21,6 +21,9 @@ from salus.events.contexts.consent import POLICY_FILES_MAX
 POLICY_BYTES_MAX = 512 * 1024
 PROBLEMS_MAX = 32
 _INCOMPLETE = "unexpected end of input"
+_TOKEN_NAMED = re.compile(r"unexpected token `(.+)`", re.DOTALL)
+# What Cedar's own signs are made of.
+_SIGNS = frozenset("@(){}[]<>=!&|+-*/.,:;?")
 _NUMBERED = re.compile(r"\[?policy(\d+)\]? ?")
 _FOR_POLICY = re.compile(r"^for policy `policy\d+`, ")
 _QUOTED = re.compile(r"`([A-Za-z_]\w*)`")
@@ -147,19 +150,17 @@ def _syntax_problem(policy: PolicyText) -> Problem | None:
     why = _refusal(policy.text)
     if why is None:
         return None
-    tokens, begin = policy.tokens, policy.tokens[0].offset
-    # The first so many tokens, with which a policy may begin, lack only their end.
-    low, high = 0, len(tokens)
-    while low < high:
-        middle = (low + high) // 2
-        until = tokens[middle].offset + len(tokens[middle].text)
-        refusal = _refusal(policy.source[begin:until])
-        if refusal is None or refusal == _INCOMPLETE:
-            low = middle + 1
-        else:
-            high = middle
-    place = policy.place(tokens[low].offset if low < len(tokens) else policy.end)
-    return Problem(why, place, policy.id)
+    if why == _INCOMPLETE:
+        return Problem(why, policy.place(policy.end), policy.id)
+    begin, named = policy.tokens[0].offset, _TOKEN_NAMED.search(why)
+    for token in policy.tokens:
+        # What was read up to a token that does not fit is refused like the whole, however it goes on.
+        fits = token.text in _SIGNS or token.text[0] == '"' != token.text or token.text.isalnum()
+        if token.text == named[1] if named else not fits:
+            until = token.offset + len(token.text)
+            if _refusal(policy.source[begin:until] + " ;") == why:
+                return Problem(why, policy.place(token.offset), policy.id)
+    return Problem(why, policy.place(), policy.id)
 
 
 def _refusal(text: str) -> str | None:

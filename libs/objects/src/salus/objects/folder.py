@@ -39,11 +39,14 @@ class FolderObjects(ObjectStore):
         except OSError as error:
             raise RefusedError(key, str(error.strerror)) from error
 
-    async def stream(self, key: str) -> AsyncIterator[bytes]:
-        """Yield the file's bytes in pieces."""
-        await self.head(key)
+    async def stream(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the file's bytes from `start` to before `end` in pieces."""
+        left = (await self.head(key)).size if end is None else end
+        left -= start
         with self._path(key).open("rb") as file:
-            while piece := file.read(STREAM_CHUNK_BYTES):
+            file.seek(start)
+            while left > 0 and (piece := file.read(min(left, STREAM_CHUNK_BYTES))):
+                left -= len(piece)
                 yield piece
 
     async def head(self, key: str) -> Entry:
