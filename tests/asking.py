@@ -158,6 +158,9 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
     ),
     identity.RoleGranted: lambda d: ("POST", _path("parties", d.did, "roles"), {"role": d.role}),
     identity.RoleWithdrawn: lambda d: ("DELETE", _path("parties", d.did, "roles", d.role), None),
+    identity.MemberSuspended: lambda d: ("POST", _path("parties", d.did, "suspend"), {"reason": d.reason}),
+    identity.MemberReinstated: lambda d: ("POST", _path("parties", d.did, "reinstate"), {"reason": d.reason}),
+    identity.MemberExpelled: lambda d: ("POST", _path("parties", d.did, "expel"), {"reason": d.reason}),
     identity.ShardsAssigned: lambda d: (
         "POST",
         "/shards",

@@ -55,6 +55,14 @@ Besides:
 - A member's event type is below that member's prefix (`invalid-schema`), and its schema compatible with the
   one that was active (`incompatible-schema`). *Itself* is the member whose type it is
   ([event types of your own](own-event-types.md)).
+- Nobody of a member suspends, reinstates or expels it: its operators are neither the first nor the second
+  one. A member that has operators is suspended only if two other organisations keep one each with a key that
+  signs now and has no end (`last-operators`); only a suspended one is reinstated or expelled
+  (`not-suspended`).
+- Of a suspended or expelled member nobody asks for or approves anything (`member-suspended`,
+  `member-expelled`), but a patient as such. Nobody joins it or gets a role there. Keys are revoked and roles
+  withdrawn as the tables say; a key is added while it is suspended, and later to a patient alone
+  ([why](decisions/a-suspended-member-is-silent.md)).
 - Adding a shard needs two operators, for it brings a key that the ledger is believed by. Moving partitions
   needs one.
 """

@@ -21,20 +21,28 @@ from tests.unit.events.samples import SEALED as SEALED_VALUE
 from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.domain.describe import Named, describe, describe_rejected, describe_unknown
 from salus.audit.domain.directory import Directory
-from salus.audit.domain.entry import Activity, TrailEntry
+from salus.audit.domain.entry import Activity, Severity, TrailEntry
 from salus.audit.domain.fhir import PROFILES, audit_event_of
 from salus.audit.domain.meanings import facts_of
 from salus.audit.domain.ocsf import ocsf_of
 from salus.events.catalogue import Catalogue
 from salus.events.context import Context
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey, RoleWithdrawn
+from salus.events.contexts.identity import (
+    MemberExpelled,
+    MemberReinstated,
+    MemberSuspended,
+    PartyKind,
+    PartyRegistered,
+    PublicKey,
+    RoleWithdrawn,
+)
 from salus.events.contexts.network import TopicsRestored
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied
 from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
-from salus.events.event_types import Retention, schema_file
+from salus.events.event_types import EventData, Retention, schema_file
 from salus.events.fields import SEALED_CHARS_MIN, RoleName, Text
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
@@ -229,6 +237,33 @@ def test_an_event_of_a_service_that_joined_later_means_what_its_type_says_and_na
         Activity.RECORDED,
         f"{kind}: A trailer was sealed.",
     )
+
+
+MEMBERSHIP: list[tuple[EventData, Severity, int, str]] = [
+    (MemberSuspended(samples.MEMBER, "inquiry", request=UNASKED), Severity.HIGH, 5, "suspended: inquiry"),
+    (MemberReinstated(samples.MEMBER, "unfounded", request=UNASKED), Severity.MEDIUM, 2, "reinstated: "),
+    (MemberExpelled(samples.MEMBER, "left", request=UNASKED), Severity.HIGH, 6, "expelled: left"),
+]
+
+
+@pytest.mark.parametrize(("data", "severity", "ocsf", "words"), MEMBERSHIP)
+def test_a_members_standing_is_told_with_its_reason(
+    data: EventData, severity: Severity, ocsf: int, words: str
+) -> None:
+    facts = facts_of(data)
+    assert facts is not None
+    entry = TrailEntry(
+        place=samples.place(), status="accepted", time=samples.NOON, facts=facts, actor=CLINICIAN
+    )
+
+    event, resource = check(entry)
+
+    assert (facts.party, facts.severity) == (samples.MEMBER, severity)
+    # Disable, enable and delete of OCSF's account change.
+    assert (event["class_uid"], event["activity_id"]) == (3001, ocsf)
+    assert event["unmapped"]["rules"] == [data.reason]  # type: ignore[attr-defined]  # each of them has one
+    assert words in event["message"]
+    assert words in resource["outcomeDesc"]
 
 
 def test_what_an_operator_stated_while_she_was_one_accuses_her_of_nothing_later() -> None:

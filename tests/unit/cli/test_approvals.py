@@ -282,6 +282,17 @@ ACTS: Mapping[str, tuple[ApprovalRequest, list[str]]] = {
         request_of(None, target=f"/event-types/{TYPE}/withdraw", party=None),
         [f"take no more events of the type {TYPE}", "forget what is proposed"],
     ),
+    **{
+        act: (
+            request_of({"reason": reason}, target=ROLES.replace("roles", act)),
+            [f"{act} the member {BOSS}", f"for the reason {reason}", words],
+        )
+        for act, reason, words in (
+            ("suspend", "key-compromised", "nothing is taken from it"),
+            ("reinstate", "resolved", "take part again"),
+            ("expel", "left", "this cannot be taken back"),
+        )
+    },
     "withdraw-role": (
         request_of(None, method="DELETE", target=f"{ROLES}/clinician"),
         [f"withdraw the role clinician from {BOSS}"],

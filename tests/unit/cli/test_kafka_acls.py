@@ -97,6 +97,7 @@ def test_a_party_that_is_not_on_the_key_ring_is_named_and_gets_nothing(salus: Sa
     assert json.loads(said) == {
         "acls": [],
         "unknown": [{"principal": "User:x", "party": "did:web:x.example"}],
+        "barred": [],
     }
     assert "not on the key ring, so it gets nothing: User:x of did:web:x.example" in complaint
 

@@ -15,7 +15,13 @@ from tests.asking import NETWORK, UNASKED
 
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import DocumentRegistered
-from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
+from salus.events.contexts.identity import (
+    KeyRevoked,
+    MemberExpelled,
+    MemberSuspended,
+    PartyRegistered,
+    PublicKey,
+)
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import RejectedError
@@ -43,6 +49,8 @@ OTHER_MEMBER = LocalSigner.from_seed(b"othr" * 8)
 REVOKED = LocalSigner.from_seed(b"revo" * 8)
 EXPIRED = LocalSigner.from_seed(b"expi" * 8)
 FUTURE = LocalSigner.from_seed(b"futu" * 8)
+SUSPENDED = LocalSigner.from_seed(b"susp" * 8)
+EXPELLED = LocalSigner.from_seed(b"expl" * 8)
 STRANGER = LocalSigner.from_seed(b"stra" * 8)
 SERVICES = {
     owner: LocalSigner.from_seed(owner.encode().ljust(32, b"."))
@@ -78,13 +86,15 @@ def network_ring() -> KeyRing:
     for owner, signer in SERVICES.items():
         if owner != "identity":
             ring.apply(party(signer, "service", [owner]))
-    for signer in (MEMBER, OTHER_MEMBER, REVOKED):
+    for signer in (MEMBER, OTHER_MEMBER, REVOKED, SUSPENDED, EXPELLED):
         ring.apply(party(signer))
     ring.apply(party(EXPIRED, valid_until=NOON))
     ring.apply(party(FUTURE, valid_from=EVENING))
     ring.apply(
         KeyRevoked(did=REVOKED.did, key_id=REVOKED.verification_method, reason="compromised", request=UNASKED)
     )
+    ring.apply(MemberSuspended(did=SUSPENDED.did, reason="inquiry", request=UNASKED))
+    ring.apply(MemberExpelled(did=EXPELLED.did, reason="left", request=UNASKED))
     return ring
 
 

@@ -35,8 +35,15 @@ from salus.client.auth import RequestLine, make_approval
 from salus.events.accountability import CLOCKS, TRANSFER_S_MAX
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted
-from salus.events.contexts.identity import KeyAdded, KeyRevoked
+from salus.events.contexts.identity import (
+    KeyAdded,
+    KeyRevoked,
+    MemberReinstated,
+    MemberSuspended,
+    PartyRegistered,
+)
 from salus.events.contexts.storage import ObjectStored, SubjectRegistered
+from salus.events.did import LocalSigner
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import type_of
 from salus.events.keyring import KeyRing
@@ -104,6 +111,55 @@ def test_a_service_cannot_invent_a_request() -> None:  # case SEC6
     assert "somebody must have asked" in refusal(stated(own))
     assert "token is missing" in refusal(stated(nobody))
     assert "who is said to have asked" in refusal(stated(forged))
+
+
+def suspended(at: int, *, reinstated: int | None = None) -> KeyRing:
+    """A ring in which MEMBER was suspended so many minutes after noon, and reinstated."""
+    ring = network_ring()
+    facts: list[tuple[int | None, Any]] = [
+        (at, MemberSuspended(MEMBER.did, "inquiry", request=UNASKED)),
+        (reinstated, MemberReinstated(MEMBER.did, "resolved", request=UNASKED)),
+    ]
+    for minute, fact in facts:
+        if minute is not None:
+            ring.apply(fact, at=NOON + timedelta(minutes=minute))
+    return ring
+
+
+def test_what_a_suspended_member_asked_for_is_refused_whoever_states_it() -> None:
+    # As of a key that was revoked, the clocks of services and brokers may differ.
+    asked = stated(truly_asked(GRANT, MEMBER, at=NOON))
+    verdicts = {
+        minute: verdict(asked, ring=suspended(minute), at=NOON + timedelta(minutes=1)) for minute in (-6, -4)
+    }
+
+    assert isinstance(verdicts[-6], RejectedError)
+    assert "who is said to have asked" in verdicts[-6].detail
+    assert not isinstance(verdicts[-4], RejectedError)
+    assert "who is said" in refusal(asked, ring=suspended(-9, reinstated=3), at=NOON + timedelta(minutes=1))
+
+
+@pytest.mark.parametrize("reinstated", [-30, -1, 0])
+def test_what_a_member_asks_for_once_it_is_reinstated_is_accepted(reinstated: int) -> None:
+    asked = stated(truly_asked(GRANT, MEMBER, at=NOON))
+    ring = suspended(-40, reinstated=reinstated)
+
+    assert not isinstance(verdict(asked, ring=ring, at=NOON + timedelta(minutes=1)), RejectedError)
+
+
+def test_what_a_patient_of_a_suspended_member_asks_for_is_accepted() -> None:
+    ring, person = suspended(-40), LocalSigner.from_seed(b"pati" * 8)
+    key = public_key(person)
+    joined = PartyRegistered(person.did, "person", (key,), ("patient",), MEMBER.did, request=UNASKED)
+    ring.apply(joined, at=NOON - timedelta(days=1))
+    asked = truly_asked(GRANT, person, at=NOON)
+    clinical = row(encoded(samples.document(), source=person.did), signer=person)
+
+    assert not isinstance(verdict(stated(asked), ring=ring, at=NOON), RejectedError)
+    # She states nothing as one of the member's people.
+    refused = verdict(clinical, ring=ring, at=NOON)
+    assert isinstance(refused, RejectedError)
+    assert refused.reason is Reason.MEMBER_SUSPENDED
 
 
 ALTERED: list[dict[str, Any]] = [

@@ -17,6 +17,7 @@ from tests.asking import UNASKED, truly_asked
 from tests.pseudonyms import patient_of
 from tests.unit.events import samples
 from tests.unit.events.samples import (
+    EXPELLED,
     EXPIRED,
     FUTURE,
     MEMBER,
@@ -27,6 +28,7 @@ from tests.unit.events.samples import (
     RING,
     SERVICES,
     STRANGER,
+    SUSPENDED,
     Row,
     any_data,
     as_json,
@@ -122,6 +124,8 @@ CASES: dict[Reason, Row] = {
     Reason.KEY_REVOKED: row(encoded(document(), source=REVOKED.did), signer=REVOKED),
     Reason.KEY_NOT_YET_VALID: row(encoded(document(), source=FUTURE.did), signer=FUTURE),
     Reason.KEY_EXPIRED: row(encoded(document(), source=EXPIRED.did), signer=EXPIRED),
+    Reason.MEMBER_SUSPENDED: row(encoded(document(), source=SUSPENDED.did), signer=SUSPENDED),
+    Reason.MEMBER_EXPELLED: row(encoded(document(), source=EXPELLED.did), signer=EXPELLED),
     Reason.BAD_SIGNATURE: row(VALUE, signature=sign_values([b"another"], MEMBER)[0]),
     Reason.MALFORMED_JSON: row(VALUE[:-1]),
     Reason.INVALID_ENVELOPE: row(json_with(specversion="0.3")),
@@ -221,6 +225,8 @@ KEY_FAULTS = {
     Reason.KEY_REVOKED: REVOKED,
     Reason.KEY_NOT_YET_VALID: FUTURE,
     Reason.KEY_EXPIRED: EXPIRED,
+    Reason.MEMBER_SUSPENDED: SUSPENDED,
+    Reason.MEMBER_EXPELLED: EXPELLED,
 }
 FAULTS = [*ATTRIBUTE_FAULTS, *ROW_FAULTS, *KEY_FAULTS, Reason.TOO_LARGE, Reason.MALFORMED_JSON]
 

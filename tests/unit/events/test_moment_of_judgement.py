@@ -27,10 +27,20 @@ from tests.unit.events.samples import (
     verdict,
 )
 
+from salus.events.batch_judging import BatchJudging
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.identity import KeyAdded, KeyRevoked, RoleGranted, RoleWithdrawn
+from salus.events.contexts.identity import (
+    KeyAdded,
+    KeyRevoked,
+    MemberExpelled,
+    MemberReinstated,
+    MemberSuspended,
+    RoleGranted,
+    RoleWithdrawn,
+)
 from salus.events.contexts.network import KeyRetired, TopicsRestored
 from salus.events.did import LocalSigner
+from salus.events.errors import RejectedError
 from salus.events.event_types import EventData, type_of
 from salus.events.judging import Judged, judge_batch
 from salus.events.keyring import KeyRing
@@ -47,6 +57,9 @@ FACTS: list[EventData] = [
     KeyRevoked(SHE, SECOND.verification_method, "rotated", request=UNASKED),
     RoleGranted(SHE, "operator", request=UNASKED),
     RoleWithdrawn(SHE, "operator", request=UNASKED),
+    MemberSuspended(SHE, "inquiry", request=UNASKED),
+    MemberReinstated(SHE, "unfounded", request=UNASKED),
+    MemberExpelled(SHE, "left", request=UNASKED),
 ]
 RESTORED = TopicsRestored(1, "0" * 64, ())
 RETIRED = KeyRetired("shard/0", "sequencer", "shard/0+00000000+AAAA", 5, "compromised")
@@ -102,11 +115,14 @@ def said(record: Row, ring: KeyRing) -> str:
 
 # An operator from the third millisecond to the fifth.
 GOVERNING = [Fact(FACTS[0], 1), Fact(FACTS[1], 1), Fact(FACTS[5], 3), Fact(FACTS[6], 5)]
+# Suspended from the third millisecond to the fifth, and for ever from the sixth.
+SUSPENDED = [*GOVERNING[:2], Fact(FACTS[7], 3), Fact(FACTS[8], 5), Fact(FACTS[7], 6)]
 ALL_THE_TIME = [(RECORDS[2], ms) for ms in range(8)]
 
 
 @given(HISTORIES, MANY)
 @example(GOVERNING, ALL_THE_TIME)
+@example(SUSPENDED, [(RECORDS[0], ms) for ms in range(8)])
 @example([Fact(FACTS[0], 1)], [(RECORDS[0], 1), (RECORDS[0], 2)])
 @example([Fact(FACTS[0], 1), Fact(FACTS[3], 4)], [(RECORDS[0], 4), (RECORDS[0], 5)])
 def test_who_folded_further_says_the_same(history: list[Fact], many: list[tuple[Row, int]]) -> None:
@@ -122,6 +138,8 @@ def test_who_folded_further_says_the_same(history: list[Fact], many: list[tuple[
 @given(HISTORIES, MANY)
 @example(GOVERNING, ALL_THE_TIME)
 @example(GOVERNING, ALL_THE_TIME[2:7])
+# One batch of which the first and the last record are of a time when she was no suspended member.
+@example(SUSPENDED, [(RECORDS[0], ms) for ms in (2, 4, 6)])
 # Two batches of one signer, who had other roles at the other one.
 @example(GOVERNING, [(RECORDS[3], 7), (RECORDS[4], 4)])
 @example(GOVERNING, [(RECORDS[3], 2), (RECORDS[4], 4)])
@@ -136,7 +154,12 @@ def test_records_that_are_judged_together_are_judged_each_by_its_own_time(
     together = [
         str(refused[number].reason) if number in refused else "accepted" for number in range(len(rows))
     ]
-    assert together == [said(judged, ring) for judged in rows]
+    by_folds = BatchJudging([one for part in records_of(rows) for one in part], ring=ring)
+    by_folds.verify()
+    folded = [
+        str(one.reason) if isinstance(one, RejectedError) else "accepted" for one in by_folds.verdicts()
+    ]
+    assert together == folded == [said(judged, ring) for judged in rows]
 
 
 def test_what_the_laws_are_about_happens() -> None:
@@ -151,3 +174,17 @@ def test_what_the_laws_are_about_happens() -> None:
         ["unknown-key"] * 3 + ["accepted"] + ["key-expired"] * 4,
         ["unknown-key"] * 3 + ["malformed-json"] + ["key-expired"] * 4,
     ]
+
+
+def test_a_member_is_suspended_from_the_moment_after_to_its_reinstatement() -> None:
+    ring = ring_of([*SUSPENDED, Fact(FACTS[9], 7)])
+    verdicts = [said(at(RECORDS[0], ms), ring) for ms in range(10)]
+
+    assert verdicts == (
+        ["unknown-key"] * 2
+        + ["accepted"] * 2
+        + ["member-suspended"] * 2
+        + ["accepted"]
+        + ["member-suspended"]
+        + ["member-expelled"] * 2
+    )

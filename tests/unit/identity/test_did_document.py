@@ -80,3 +80,10 @@ def test_a_member_controls_its_people_but_not_a_service() -> None:
 
     assert render(person, at=NOW)["controller"] == "did:web:h.example"
     assert "controller" not in render(service, at=NOW)
+
+
+def test_a_party_of_a_suspended_member_has_no_key_for_a_resolver_to_trust() -> None:
+    party = PartyState(did="did:web:h.example", kind="member", keys=(a_key("1"),))
+
+    assert "verificationMethod" in render(party, at=NOW)
+    assert render(party, at=NOW, is_barred=True).keys() == {"@context", "id"}

@@ -18,6 +18,9 @@ from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
+    MemberExpelled,
+    MemberReinstated,
+    MemberSuspended,
     PartyKind,
     PartyRegistered,
     PublicKey,
@@ -30,6 +33,7 @@ from salus.events.envelope import Event, decode_event, encode_event
 from salus.events.event_types import type_of
 from salus.events.fields import RoleName
 from salus.events.keyring import KeyRing
+from salus.events.membership import Membership
 from salus.events.parties import Founder, Operator
 from salus.events.party_form import KEYS_MAX
 from salus.events.requests import Request, RequestedData
@@ -37,11 +41,14 @@ from salus.events.rights import RIGHTS, Act, Actor, Permission, Relation, Target
 from salus.identity.domain import (
     AddKey,
     Command,
+    Expel,
     GrantRole,
     HeldKey,
     PartyState,
     Register,
+    Reinstate,
     RevokeKey,
+    Suspend,
     WithdrawRole,
     decide,
     evolve,
@@ -63,6 +70,8 @@ TARGETS: dict[Target, tuple[PartyKind, tuple[RoleName, ...], str | None, RoleNam
     Target.INDEPENDENT: ("person", ("clinician",), None, "researcher"),
     Target.UNATTACHED: ("person", (), None, "patient"),
 }
+# Whom these acts are done to is suspended before.
+OF_SUSPENDED = {Act.REINSTATE, Act.EXPEL}
 # A did:key needs no proof but its own; for a did:web operators vouch.
 PARTY = LocalSigner.from_seed((1).to_bytes(32)).did
 STRANGER = "did:web:stranger.example"
@@ -104,6 +113,9 @@ def command_of(target: Target, act: Act) -> Command:
         Act.REVOKE_KEY: RevokeKey(key(2).id, "rotated"),
         Act.GRANT_ROLE: GrantRole(role, (key(1).id, key(2).id)),
         Act.WITHDRAW_ROLE: WithdrawRole(role),
+        Act.SUSPEND: Suspend("inquiry"),
+        Act.REINSTATE: Reinstate("unfounded"),
+        Act.EXPEL: Expel("left"),
     }
     return commands[act]
 
@@ -123,8 +135,17 @@ def actor_of(relation: Relation, target: Target, second: str | None) -> Actor:
 
 def answer(act: Act, target: Target, actor: Actor, operators: tuple[Operator, ...] = OPERATORS) -> str:
     state = PartyState() if act is Act.REGISTER else state_of(target, act)
+    membership = Membership.SUSPENDED if act in OF_SUSPENDED else Membership.ACTIVE
     try:
-        decide(state, command_of(target, act), actor=actor, at=NOW, catalogue=CATALOGUE, operators=operators)
+        decide(
+            state,
+            command_of(target, act),
+            actor=actor,
+            at=NOW,
+            catalogue=CATALOGUE,
+            operators=operators,
+            membership=membership,
+        )
     except Refusal as refusal:
         return refusal.code
     return "done"
@@ -158,6 +179,8 @@ def ring_of(target: Target, act: Act) -> KeyRing:
     if act is not Act.REGISTER:
         keys = (key(1), key(2))
         ring.apply(PartyRegistered(PARTY, state.kind, keys, state.roles, state.member, request=UNASKED))
+    if act in OF_SUSPENDED:
+        ring.apply(MemberSuspended(PARTY, "inquiry", request=UNASKED))
     return ring
 
 
@@ -173,6 +196,9 @@ def event_of(target: Target, act: Act, actor: Actor, *, request: Request | None 
         Act.REVOKE_KEY: KeyRevoked(PARTY, key(2).id, "rotated", request=UNASKED),
         Act.GRANT_ROLE: RoleGranted(PARTY, role, request=UNASKED),
         Act.WITHDRAW_ROLE: RoleWithdrawn(PARTY, role, request=UNASKED),
+        Act.SUSPEND: MemberSuspended(PARTY, "inquiry", request=UNASKED),
+        Act.REINSTATE: MemberReinstated(PARTY, "unfounded", request=UNASKED),
+        Act.EXPEL: MemberExpelled(PARTY, "left", request=UNASKED),
     }
     data = truly_asked(
         facts[act],

@@ -25,6 +25,9 @@ from salus.events.contexts import CATALOGUE, CONTEXTS
 from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
+    MemberExpelled,
+    MemberReinstated,
+    MemberSuspended,
     PartyKind,
     PartyRegistered,
     PublicKey,
@@ -41,16 +44,20 @@ from salus.events.rights import Actor
 from salus.identity.domain import (
     AddKey,
     Command,
+    Expel,
     GrantRole,
+    MembershipCommand,
     PartyState,
     Register,
+    Reinstate,
     RevocationReason,
     RevokeKey,
+    Suspend,
     WithdrawRole,
     decide,
     evolve,
 )
-from salus.identity.handlers import held_keys, is_lookalike, require_possession
+from salus.identity.handlers import held_keys, is_lookalike, membership_of, require_possession
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -78,6 +85,7 @@ class Supplied(EventData):
 
 
 WITH_PACKAGE = Catalogue([*CONTEXTS, PACKAGE])
+STANDINGS: tuple[MembershipCommand, ...] = (Suspend("inquiry"), Reinstate("resolved"), Expel("rule-breach"))
 REASONS: tuple[RevocationReason, ...] = ("rotated", "compromised", "left", "unspecified")
 # BOSS is a person of the attacker's member whom the operators made one of theirs; she holds her own key.
 HONEST = (ROOT, CONSENT, ALPHA, BETA, GOOD, NURSE, BOSS)
@@ -154,7 +162,7 @@ class Takeover(RuleBasedStateMachine):
 
     def actor(self, did: str, second: str | None = None) -> Actor:
         """Return a registered party as it is authenticated: by the ring."""
-        party = self.ring.parties[did]
+        party = self.ring.caller(did) if self.ring.may_ask(did) else self.ring.parties[did]
         return Actor(did, party.kind, party.roles, UNASKED, member=party.member, second=second)
 
     def do(self, actor: Actor, command: Command, did: str | None = None) -> EventData | None:
@@ -179,6 +187,7 @@ class Takeover(RuleBasedStateMachine):
                 ),
                 held_elsewhere=held_keys(command, did, self.ring),
                 operators=self.ring.operators(at=NOW),
+                membership=membership_of(command, did, self.ring),
             )
             if not actor.founding:
                 require_possession(command, event, state=state, network=NETWORK, at=NOW)
@@ -192,9 +201,9 @@ class Takeover(RuleBasedStateMachine):
         return event
 
     def has_ended(self, did: str | None) -> bool:
-        """Tell whether the key that somebody signs with here is revoked."""
+        """Tell whether the key that somebody signs with here is revoked, or nothing is taken from them."""
         known = None if did is None else self.ring.keys.get(f"{did}#{FIRST_SEED[did]}")
-        return known is not None and known.revoked_at is not None
+        return known is not None and (known.revoked_at is not None or not self.ring.may_ask(known.did))
 
     def found_party(self, event: EventData) -> None:
         """Let somebody be there from the beginning."""
@@ -232,8 +241,10 @@ class Takeover(RuleBasedStateMachine):
                 second=signer(second, FIRST_SEED[second]) if second else None,
             )
         event = self.as_event(data, did)
+        barred = any(who in self.ring.parties and not self.ring.may_ask(who) for who in (by, second))
         effect = self.ring.fold(event, appended=NOW, offset=self.stated)
         self.bare.fold(event, appended=NOW, offset=self.stated)
+        assert not (barred and isinstance(effect, Applied)), "of a suspended member nothing takes effect"
         if isinstance(effect, Applied):
             self.parties[did] = evolve(self.parties.get(did, PartyState()), data)
         return effect
@@ -317,6 +328,19 @@ class Takeover(RuleBasedStateMachine):
     ) -> None:
         self.attack(who, WithdrawRole(role) if how == "withdraw" else self.grant(role, did), did, second)
 
+    @rule(
+        who=st.integers(0, 2),
+        did=st.sampled_from(EVERYBODY),
+        command=st.sampled_from(STANDINGS),
+        second=st.sampled_from((*OF_ATTACKER, None)),
+    )
+    def attacker_changes_a_standing(
+        self, who: int, did: str, command: MembershipCommand, second: str | None
+    ) -> None:
+        before = self.ring.memberships.now(did)
+        self.attack(who, command, did, second)
+        assert self.ring.memberships.now(did) is before
+
     def grant(self, role: RoleName, did: str) -> GrantRole:
         held = self.parties.get(did, PartyState()).keys
         return GrantRole(role, tuple(key.id for key in held if key.revoked is None))
@@ -387,6 +411,23 @@ class Takeover(RuleBasedStateMachine):
         ):
             self.given[did].symmetric_difference_update({role})
 
+    @rule(
+        by=st.sampled_from((ALPHA, BETA, BOSS, GOOD)),
+        second=st.sampled_from((ALPHA, BETA, BOSS, None)),
+        did=st.sampled_from((GOOD, MALLORY, BOSS, ALPHA)),
+        command=st.sampled_from((*STANDINGS[:2], *STANDINGS)),
+    )
+    def somebody_changes_a_standing(
+        self, by: str, second: str | None, did: str, command: MembershipCommand
+    ) -> None:
+        keys, parties = dict(self.ring.keys), dict(self.ring.parties)
+        if self.do(self.actor(by, second), command, did) is None:
+            return
+
+        assert did in {GOOD, MALLORY}
+        assert not (did == MALLORY and BOSS in {by, second}), "nobody of the member itself has a say"
+        assert (self.ring.keys, self.ring.parties) == (keys, parties), "keys and roles are as they were"
+
     # --- what must hold ---
 
     @invariant()
@@ -432,7 +473,15 @@ class Takeover(RuleBasedStateMachine):
         if not self.parties:
             return
         assert any(key.endures(NOW) for key in self.parties[ROOT].keys)
-        assert any(operator.endures for operator in self.ring.operators(at=NOW))
+        # Whoever is suspended can be reinstated: by somebody whose member is not.
+        enduring = [operator for operator in self.ring.operators(at=NOW) if operator.endures]
+        assert enduring
+        assert all(self.ring.may_ask(operator.did) for operator in enduring)
+
+    @invariant()
+    def the_state_of_parties_says_who_is_suspended(self) -> None:
+        for did, party in self.parties.items():
+            assert party.membership is self.ring.memberships.now(did)
 
 
 class StolenKey(Takeover):
@@ -448,7 +497,7 @@ class StolenKey(Takeover):
         self.state(data, by, command, second=second)
 
 
-def data_of(command: Command, did: str) -> EventData:
+def data_of(command: Command, did: str) -> EventData:  # noqa: PLR0911  # one per command
     """What a command comes to if no contract is asked."""
     match command:
         case Register():
@@ -463,6 +512,12 @@ def data_of(command: Command, did: str) -> EventData:
             return RoleGranted(did, command.role, request=UNASKED)
         case WithdrawRole():
             return RoleWithdrawn(did, command.role, request=UNASKED)
+        case Suspend():
+            return MemberSuspended(did, command.reason, request=UNASKED)
+        case Reinstate():
+            return MemberReinstated(did, command.reason, request=UNASKED)
+        case Expel():
+            return MemberExpelled(did, command.reason, request=UNASKED)
 
 
 TestStolenKey = StolenKey.TestCase

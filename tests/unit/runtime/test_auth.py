@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -12,15 +14,25 @@ from fastapi import Request
 from tests.asking import NETWORK, UNASKED
 
 from salus.client.auth import make_bearer
+from salus.events import requests
 from salus.events.bearer import LIFETIME_S_MAX, audience_of
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
+from salus.events.contexts.identity import (
+    KeyRevoked,
+    MemberExpelled,
+    MemberReinstated,
+    MemberSuspended,
+    PartyRegistered,
+    PublicKey,
+)
 from salus.events.did import LocalSigner, multibase_of
+from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
-from salus.runtime.auth import Authenticator, verify_bearer
+from salus.runtime.auth import Authenticator, party_that_signed, verify_bearer
 from salus.runtime.identity_view import IdentityView
 from salus.runtime.limits import Rate, TooManyRequestsError
 from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(b"c" * 32)
@@ -127,6 +139,58 @@ def test_a_bearer_of_an_unknown_or_revoked_key_is_refused() -> None:
 
     assert "unknown-key" in refusal(token(), known=KeyRing(CATALOGUE, NETWORK))
     assert "key-revoked" in refusal(token(), known=revoked)
+
+
+STANDINGS: dict[str, list[EventData]] = {
+    "member-suspended": [MemberSuspended("did:web:h.example", "inquiry", request=UNASKED)],
+    "member-expelled": [
+        MemberSuspended("did:web:h.example", "inquiry", request=UNASKED),
+        MemberExpelled("did:web:h.example", "left", request=UNASKED),
+    ],
+}
+
+
+def ring_of_member(*roles: str, facts: Iterable[EventData] = ()) -> KeyRing:
+    """The caller is a person of a member, about which these facts were stated."""
+    known = KeyRing(CATALOGUE, NETWORK)
+    for fact in facts:
+        known.apply(fact)
+    caller = replace(ring().parties[CALLER.did], member="did:web:h.example", roles=frozenset(roles))
+    known.parties[CALLER.did] = caller
+    known.keys.update(ring().keys)
+    return known
+
+
+@pytest.mark.parametrize("code", STANDINGS)
+def test_a_bearer_of_somebody_of_a_suspended_member_is_forbidden(code: str) -> None:
+    known = ring_of_member("clinician", facts=STANDINGS[code])
+    with pytest.raises(ProblemError) as caught:
+        verify_bearer(token(), ring=known, service="storage", now=NOW)
+    asked = requests.Request(by=CALLER.did, authentication=requests.SIGNED, proof=token())
+    with pytest.raises(Refusal, match=code):
+        # The same for a transfer that began before.
+        party_that_signed(CALLER.did, asked, known, at=NOW)
+
+    assert (caught.value.status, caught.value.code) == (403, code)
+
+
+@pytest.mark.parametrize("code", STANDINGS)
+def test_a_patient_of_a_suspended_member_is_one_and_nothing_else(code: str) -> None:
+    known = ring_of_member("clinician", "patient", facts=STANDINGS[code])
+    asked = requests.Request(by=CALLER.did, authentication=requests.SIGNED, proof=token())
+
+    _, party = verify_bearer(token(), ring=known, service="storage", now=NOW)
+
+    assert party.roles == party_that_signed(CALLER.did, asked, known, at=NOW).roles == {"patient"}
+
+
+def test_whoever_was_reinstated_is_who_he_was() -> None:
+    reinstated = MemberReinstated("did:web:h.example", "unfounded", request=UNASKED)
+    known = ring_of_member("clinician", facts=[*STANDINGS["member-suspended"], reinstated])
+
+    _, party = verify_bearer(token(), ring=known, service="storage", now=NOW)
+
+    assert party == known.parties[CALLER.did]
 
 
 @pytest.mark.parametrize("bearer", ["", "x", "a.b.c", "é" * 10, "." * 5000])

@@ -114,6 +114,20 @@ def test_who_is_not_on_the_key_ring_is_given_nothing_and_named() -> None:
     assert [str(one) for one in made.unknown] == ["User:x"]
 
 
+@pytest.mark.parametrize("party", [LAB, DOCTOR])
+def test_of_a_suspended_member_no_account_is_given_anything(party: str) -> None:
+    before = planned(party, "lab-")
+    suspended = Known(services(), CATALOGUE, PARTIES, barred={LAB, DOCTOR})
+    made = plan([Principal("x", party, "lab-")], suspended)
+
+    assert before.acls
+    assert made.acls == frozenset()
+    assert [str(one) for one in made.barred] == ["User:x"]
+    assert not made.unknown
+    # All that it has is surplus, and `--prune` takes it.
+    assert made.surplus(before.acls) == made.removable(made.surplus(before.acls)) == sorted(before.acls)
+
+
 def test_the_soc_reads_what_audit_publishes_in_groups_of_its_own() -> None:
     assert rights("soc", Operation.READ, "soc-") == {"salus.audit.fhir", "salus.audit.ocsf", "soc-*"}
 

@@ -204,9 +204,11 @@ class PatientFacts:
         return None if patient is None else patient.steward
 
     def _who(self, served: Served) -> Somebody | None:
-        if served.by not in self.ring.parties:
+        """Return who asked, if its member let it ask at some moment at which a service may have looked."""
+        lookup = self._lookup(served)
+        if served.by not in self.ring.parties or not self.ring.might_ask(served.by, *lookup):
             return None
-        return self.ring.party_between(served.by, *self._lookup(served))
+        return self.ring.party_between(served.by, *lookup)
 
     def _lookup(self, served: Served) -> tuple[datetime, datetime]:
         """Return between which moments a service may have looked at who asked."""
@@ -243,8 +245,8 @@ class PatientFacts:
         of_patient = served.patient.removeprefix("urn:uuid:") + "."
         if isinstance(served, ServedRevocation) and not served.consent.startswith(of_patient):
             return LackOfRight(f"{act}: what it names is another patient's")
-        if served.by not in self.ring.parties:
-            return LackOfRight(f"{act}: who asked is not registered")
+        if self._who(served) is None:
+            return LackOfRight(f"{act}: who asked is not registered, or its member was suspended")
         steward = self._steward(served)
         for who in self.ring.parties_between(served.by, *self._lookup(served)):
             relation = relation_to(who, linked=(who.did,) if then.is_linked else (), steward=steward)

@@ -68,6 +68,7 @@ COMMANDS = {
     "audit": Place("auditing:app", "Facts"),
     "catalogue": Place("catalogue:app", "Facts"),
     "party": Place("parties:app", "People and access"),
+    "member": Place("members:app", "People and access"),
     "approve": Place("approvals:approve", "People and access"),
     "consent": Place("consents:app", "People and access"),
     "object": Place("storing:app", "People and access"),

@@ -24,6 +24,7 @@ from salus.cli.network_access import Directory
 from salus.cli.state import running_platform
 from salus.crypto.certificate_names import principal_of
 from salus.devkit.network import NetworkFolder
+from salus.events.membership import Membership
 from salus.messaging import (
     ANY_HOST,
     Acl,
@@ -89,6 +90,10 @@ def list_acls(  # the operator's choices
     made = _answer_of(_planned(folder, listed, kafka))
     for one in made.unknown:
         err.print(styled("[yellow]not on the key ring, so it gets nothing:[/] {} of {}", str(one), one.party))
+    for one in made.barred:
+        err.print(
+            styled("[yellow]of a suspended or expelled member, so nothing:[/] {} of {}", str(one), one.party)
+        )
     if kafka is not None and (check or apply):
         differences = _answer_of(_compared(made, kafka, add=apply, remove=prune))
         _tell(differences, as_json=as_json)
@@ -152,7 +157,8 @@ async def _planned(folder: NetworkFolder, listed: Sequence[Principal], kafka: Bo
         async with open_identity_view(kafka, network) as view:
             ring = await view.catch_up()
     parties = {one.party: ring.party_at(one.party, now) for one in listed if one.party in ring.parties}
-    return plan(listed, Known(services(), ring.types.catalogue_at(now), parties))
+    barred = {did for did in parties if ring.membership_of(did) is not Membership.ACTIVE}
+    return plan(listed, Known(services(), ring.types.catalogue_at(now), parties, barred))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +235,7 @@ def _show(made: Plan, *, as_json: bool) -> None:
             {
                 "acls": [_described(acl) for acl in sorted(made.acls)],
                 "unknown": [{"principal": str(one), "party": one.party} for one in made.unknown],
+                "barred": [{"principal": str(one), "party": one.party} for one in made.barred],
             }
         )
         return

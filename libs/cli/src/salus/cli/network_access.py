@@ -55,6 +55,8 @@ class PartyFacts(msgspec.Struct, frozen=True):
     roles: tuple[str, ...] = ()
     member: str | None = None
     name: str | None = None
+    membership: str | None = None
+    standing_reason: str | None = None
 
     @property
     def organisation(self) -> str:

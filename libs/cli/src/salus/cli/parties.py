@@ -192,6 +192,8 @@ def show(
         ("name", party.name),
         ("member", party.member),
         ("roles", ", ".join(party.roles)),
+        ("membership", party.membership),
+        ("because", party.standing_reason),
     ):
         if text:
             out.print(styled("[dim]{}[/] {}", title, text), soft_wrap=True, highlight=False)

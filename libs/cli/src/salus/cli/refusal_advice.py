@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from salus.cli.callers import RefusedError
 
 ADVICE: Mapping[str, str] = {
+    "already-expelled": "an organisation that comes back registers under another DID: `salus party register`",
+    "already-suspended": "there is nothing to do; `salus member list` says why",
     "approval-invalid": "the approval is not of this request, has ended, or its key signs no more: "
     "ask for a new one",
     "did-lookalike": "write the DID as it is registered",
@@ -16,9 +18,15 @@ ADVICE: Mapping[str, str] = {
     "and the --network of this one",
     "keys-not-named": "the party's keys have changed since: run the command again",
     "last-key": "first add a key: `salus party add-key`; as compromised or left it may go all the same",
+    "last-operators": "two operators of other members grant that role in another organisation first: "
+    "`salus party grant-role`",
     "last-operator": "first grant the role operator to somebody else who can sign",
+    "member-expelled": "`salus member list` says why; an expulsion is final",
+    "member-suspended": "`salus member list` says why; two operators of other members reinstate it",
     "name-taken": "it has taken effect before, or somebody was faster: look with `salus party show`",
+    "not-a-member": "`salus member list` shows the members; of others `salus party revoke-key`",
     "not-permitted": "docs/rights.md says who may; say who asks with --as or --key",
+    "not-suspended": "`salus member list` shows who is; an expulsion begins with `salus member suspend`",
     "not-the-steward": "with --purpose a decision to write is asked for, which rests on a consent",
     "party-exists": "look with `salus party show`; `salus party add-key` gives it one more key",
     "role-held": "there is nothing to do",

@@ -25,6 +25,11 @@ from salus.events.signed_request import Asked
 from salus.ledger.json_reader import JsonError, read_json
 
 OPERATOR = "operator"
+CONSEQUENCES: Mapping[str, str] = {
+    "suspend": "from then on nothing is taken from it, its people and its devices, until it is reinstated",
+    "reinstate": "it, its people and its devices take part again, with the keys and roles that they have now",
+    "expel": "it, its people and its devices never take part again: this cannot be taken back",
+}
 _T = TypeVar("_T")
 
 
@@ -53,6 +58,10 @@ class _Revocation(_Body, frozen=True, forbid_unknown_fields=True):
 class _Role(_Body, frozen=True, forbid_unknown_fields=True):
     role: str
     keys: tuple[str, ...] | None = None
+
+
+class _Reason(_Body, frozen=True, forbid_unknown_fields=True):
+    reason: str
 
 
 class _Shard(_Body, frozen=True, forbid_unknown_fields=True):
@@ -161,6 +170,19 @@ def _withdraws_role(name: str, asked: Asked, request: ApprovalRequest, _at: date
     return Act(name, party.did, tuple(lines))
 
 
+def _changes_standing(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:
+    party, body = _party(asked, request), _body(asked, _Reason)
+    verb = asked.path[2]
+    lines = [
+        styled("[bold]{}[/] {}", f"{verb} the member", party.did),
+        styled("  for the reason {}", body.reason),
+        *_told(party),
+        styled("  it is {} now", party.membership or "no member"),
+        styled("  {}", CONSEQUENCES[verb]),
+    ]
+    return Act(name, party.did, tuple(lines))
+
+
 def _assigns_shards(name: str, asked: Asked, _request: ApprovalRequest, _at: datetime) -> Act:
     body = _body(asked, _Assignment)
     lines = [styled("[bold]assign the partitions to shards[/], as assignment {}", body.epoch)]
@@ -205,6 +227,9 @@ _ACTS: Mapping[str, tuple[str, tuple[str | None, ...], _Describe]] = {
     "add-key": ("POST", ("parties", None, "keys"), _adds_key),
     "revoke-key": ("POST", ("parties", None, "keys", "revoke"), _revokes_key),
     "grant-role": ("POST", ("parties", None, "roles"), _grants_role),
+    "suspend": ("POST", ("parties", None, "suspend"), _changes_standing),
+    "reinstate": ("POST", ("parties", None, "reinstate"), _changes_standing),
+    "expel": ("POST", ("parties", None, "expel"), _changes_standing),
     "assign-shards": ("POST", ("shards",), _assigns_shards),
     "activate-event-type": ("POST", ("event-types", None, "activate"), _activates_type),
     "withdraw-event-type": ("POST", ("event-types", None, "withdraw"), _withdraws_type),

@@ -108,9 +108,13 @@ def signed_by(  # noqa: PLR0913  # a bearer, and what it is judged by
     if known is None or known.did != signed.claims.iss:
         return False
     if judged_at is None:
-        counts = known.revoked_at is None
+        counts = known.revoked_at is None and ring.may_ask(known.did)
     else:
-        counts = known.is_known(at=judged_at) and not known.is_revoked(at=at - lenience)
+        counts = (
+            known.is_known(at=judged_at)
+            and not known.is_revoked(at=at - lenience)
+            and ring.might_ask(known.did, at - lenience, judged_at)
+        )
     early = at + _SKEW < known.valid_from
     late = known.valid_until is not None and at - lenience >= known.valid_until
     if early or late or not counts:

@@ -24,6 +24,9 @@ from salus.events.contexts.identity import (
     EventTypeWithdrawn,
     KeyAdded,
     KeyRevoked,
+    MemberExpelled,
+    MemberReinstated,
+    MemberSuspended,
     PartyKind,
     PartyRegistered,
     PublicKey,
@@ -35,6 +38,8 @@ from salus.events.contexts.identity import (
 )
 from salus.events.envelope import Event
 from salus.events.event_types import EventData
+from salus.events.membership import KEPT_ROLES, Membership, Memberships, organisation_of, restricted
+from salus.events.membership_rights import objection_to_membership, objection_under_bar
 from salus.events.parties import Founder, KnownKey, Operator, Party, operators_of
 from salus.events.party_form import (
     objection_to_did,
@@ -68,8 +73,8 @@ class Standing:
     """Who is who right before an event: parties, their keys by id, and those whom the network file names.
 
     `types` are the event types and roles that hold. `held` has the ids of each party's keys, and `governing`
-    the DIDs that hold the role of operator; `network` is the network's origin. With them a fold looks at no
-    party that an event is not about.
+    the DIDs that hold the role of operator; `network` is the network's origin, and `memberships` says which
+    members are suspended. With them a fold looks at no party that an event is not about.
     """
 
     types: TypeRegistry
@@ -79,6 +84,7 @@ class Standing:
     held: Mapping[str, Collection[str]]
     governing: Collection[str]
     network: str
+    memberships: Memberships
 
     def is_revoked(self, key_id: str) -> bool:
         """Tell whether a key was revoked before, whatever the clocks said."""
@@ -89,10 +95,29 @@ class Standing:
         """Return a party's keys that are not revoked, by id."""
         return {i: self.keys[i] for i in self.held.get(did, ()) if not self.is_revoked(i)}
 
+    def membership_of(self, party: Party) -> Membership:
+        """Return the standing of the member that a party is or acts for."""
+        return self.memberships.now(organisation_of(party))
+
     def operators(self, *, at: datetime) -> list[Operator]:
-        """Return the operators of the network, and whether they can sign at that moment."""
+        """Return the operators of the network, and whether they can sign at that moment.
+
+        None of a suspended or expelled member can.
+        """
         governing = (self.parties[did] for did in self.governing)
-        return operators_of(governing, lambda did: self.keys_of(did).values(), at=at)
+        return operators_of(governing, self._signing, at=at)
+
+    def _signing(self, did: str) -> Collection[KnownKey]:
+        is_active = self.membership_of(self.parties[did]) is Membership.ACTIVE
+        return self.keys_of(did).values() if is_active else ()
+
+    def caller(self, party: Party) -> Party | Objection:
+        """Return a party with the roles in which it may ask for something, or why it may not."""
+        membership = self.membership_of(party)
+        asking = restricted(party, membership)
+        if membership.bar is None or asking.roles & KEPT_ROLES:
+            return asking
+        return Objection(membership.bar.value, f"who asked, or approved, is of a member that is {membership}")
 
 
 def objection_to_event(event: Event, standing: Standing) -> Objection | None:  # noqa: PLR0911  # one per kind
@@ -104,18 +129,25 @@ def objection_to_event(event: Event, standing: Standing) -> Objection | None:  #
     data, at = event.data, event.envelope.time
     if not isinstance(data, RequestedData) or data.request.authentication == SERVICE:
         return _objection_to_founding(data, standing)
-    asker, (asked, approved) = standing.parties.get(data.request.by), _tokens_of(data.request)
+    by, (asked, approved) = standing.parties.get(data.request.by), _tokens_of(data.request)
     ended = any(token is not None and standing.is_revoked(token.kid) for token in (asked, approved))
-    if asker is None or ended:
+    if by is None or ended:
         why = "a key that signed the request or its approval was revoked before"
         return Objection("key-revoked", why) if ended else Objection("not-permitted", "nobody of that DID")
+    asker = standing.caller(by)
+    if isinstance(asker, Objection):
+        return asker
+    second = None if approved is None else approved.claims.iss
+    approver = None if second is None else standing.parties.get(second)
+    if approver is not None and isinstance(barred := standing.caller(approver), Objection):
+        return barred
     actor = Actor(
         did=asker.did,
         kind=asker.kind,
         roles=asker.roles,
         request=data.request,
         member=asker.member,
-        second=None if approved is None else approved.claims.iss,
+        second=second,
     )
     operators = standing.operators(at=at)
     match data:
@@ -123,6 +155,8 @@ def objection_to_event(event: Event, standing: Standing) -> Objection | None:  #
             return _objection_to_joining(data, actor, operators, standing, at=at)
         case KeyAdded() | KeyRevoked() | RoleGranted() | RoleWithdrawn():
             return _objection_to_change(data, actor, operators, standing, at=at)
+        case MemberSuspended() | MemberReinstated() | MemberExpelled():
+            return _objection_to_member(data, actor, operators, standing)
         case ShardsAssigned():
             return _objection_to_shards(data, actor, operators)
         case EventTypeProposed() | EventTypeActivated() | EventTypeWithdrawn():
@@ -193,6 +227,7 @@ def _objection_to_joining(
     relation = actor.relation_to(data.did, data.kind, data.member)
     return (
         objection_to_did(data.did)
+        or _objection_under_bar(Act.REGISTER, organisation, standing)
         or _objection_to_roles(data.roles, data.kind, standing)
         or objection_to_unbound(data.did, data.keys)
         or objection_to(Act.REGISTER, target, relation, actor=actor, operators=operators)
@@ -239,7 +274,10 @@ def _objection_to_change(
     more = {data.role} if isinstance(data, RoleGranted | RoleWithdrawn) else set[str]()
     target = target_of(party.kind, party.roles | more, party.member)
     relation = actor.relation_to(party.did, party.kind, party.member)
-    objection = objection_to(_ACTS[type(data)], target, relation, actor=actor, operators=operators)
+    act = _ACTS[type(data)]
+    objection = objection_to(act, target, relation, actor=actor, operators=operators) or _objection_under_bar(
+        act, party, standing
+    )
     if objection is not None:
         return objection
     match data:
@@ -275,6 +313,33 @@ def _objection_to_last(
     if any(key.valid_until is None and key.valid_from <= at for key in others):
         return None
     return Objection("last-key", "nobody else could add one: first add a key that signs now and has no end")
+
+
+def _objection_under_bar(act: Act, party: Party | None, standing: Standing) -> Objection | None:
+    if party is None:
+        return None
+    membership = standing.membership_of(party)
+    keeps_role = bool(restricted(party, membership).roles & KEPT_ROLES)
+    return objection_under_bar(act, membership, keeps_role=keeps_role)
+
+
+_Membership = MemberSuspended | MemberReinstated | MemberExpelled
+_MEMBERSHIP_ACTS: Mapping[type[_Membership], Act] = {
+    MemberSuspended: Act.SUSPEND,
+    MemberReinstated: Act.REINSTATE,
+    MemberExpelled: Act.EXPEL,
+}
+
+
+def _objection_to_member(
+    data: _Membership, actor: Actor, operators: Collection[Operator], standing: Standing
+) -> Objection | None:
+    party = standing.parties.get(data.did)
+    if party is None:
+        return Objection("unknown-party", "no party of that DID is registered")
+    membership = standing.membership_of(party)
+    act = _MEMBERSHIP_ACTS[type(data)]
+    return objection_to_membership(act, party.did, party.kind, membership, actor=actor, operators=operators)
 
 
 def _objection_to_shards(

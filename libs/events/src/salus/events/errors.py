@@ -19,6 +19,8 @@ class Reason(StrEnum):
     KEY_REVOKED = "key-revoked"
     KEY_NOT_YET_VALID = "key-not-yet-valid"
     KEY_EXPIRED = "key-expired"
+    MEMBER_SUSPENDED = "member-suspended"
+    MEMBER_EXPELLED = "member-expelled"
     BAD_SIGNATURE = "bad-signature"
     MALFORMED_JSON = "malformed-json"
     INVALID_ENVELOPE = "invalid-envelope"
@@ -45,6 +47,8 @@ SIGNATURE_REASONS = frozenset(
         Reason.KEY_REVOKED,
         Reason.KEY_NOT_YET_VALID,
         Reason.KEY_EXPIRED,
+        Reason.MEMBER_SUSPENDED,
+        Reason.MEMBER_EXPELLED,
         Reason.BAD_SIGNATURE,
     }
 )
@@ -62,6 +66,8 @@ _MEANINGS = {
     Reason.KEY_REVOKED: "The key was revoked before the record was appended.",
     Reason.KEY_NOT_YET_VALID: "The record was appended before the key's validity began.",
     Reason.KEY_EXPIRED: "The record was appended after the key's validity ended.",
+    Reason.MEMBER_SUSPENDED: "The member that the signer is, or acts for, was suspended then.",
+    Reason.MEMBER_EXPELLED: "The member that the signer is, or acts for, was expelled before.",
     Reason.BAD_SIGNATURE: "The signature is not valid over this value.",
     Reason.MALFORMED_JSON: "Not JSON in UTF-8, a name given twice, nested too deeply, or a number too large.",
     Reason.INVALID_ENVELOPE: "The value is not a CloudEvent with exactly the attributes that Salus takes.",

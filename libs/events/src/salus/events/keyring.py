@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import assert_never
 
@@ -16,6 +16,9 @@ from salus.events.contexts.identity import (
     EventTypeWithdrawn,
     KeyAdded,
     KeyRevoked,
+    MemberExpelled,
+    MemberReinstated,
+    MemberSuspended,
     PartyRegistered,
     PublicKey,
     RoleGranted,
@@ -28,6 +31,7 @@ from salus.events.entitlement import Standing, objection_to_event
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import EventData
+from salus.events.membership import KEPT_ROLES, Membership, Memberships, organisation_of, restricted
 from salus.events.parties import Founder, KnownKey, Operator, Party
 from salus.events.requests import Request
 from salus.events.rights import Objection
@@ -37,6 +41,7 @@ from salus.events.type_registry import TypeRegistry
 NOT_JUDGED = "not-judged"
 """Of a fact that a rule failed on: a fault of ours, to be reported."""
 _PAGE = 4096
+_AN_INSTANT = timedelta(microseconds=1)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _Change = Callable[[frozenset[str], set[str]], frozenset[str]]
 
@@ -57,6 +62,7 @@ class KeyRing:
     name. `unentitled` has, by offset, why an event had no effect though it was the next of its subject: who
     asked had no right to it (a code of `salus.events.entitlement`). `lacking` are the roles that services of
     the network have and no installed package declares: what their events are, nobody can tell here.
+    `memberships` says which members are suspended or expelled.
     """
 
     catalogue: Catalogue
@@ -71,6 +77,7 @@ class KeyRing:
     founders: dict[str, Founder] = field(default_factory=dict)
     unentitled: dict[int, Objection] = field(default_factory=dict)
     lacking: set[str] = field(default_factory=set)
+    memberships: Memberships = field(default_factory=Memberships)
     types: TypeRegistry = field(init=False)
     # The ids of each party's keys, and who holds the role of operator.
     _held: dict[str, list[str]] = field(default_factory=dict, repr=False)
@@ -157,14 +164,14 @@ class KeyRing:
             case KeyAdded():
                 self._add(data.did, data.key, at=at)
             case KeyRevoked():
-                known = self.keys.get(data.key_id)
-                if known is not None and known.did == data.did and known.revoked_at is None:
-                    self.keys[data.key_id] = replace(known, revoked_at=at)
+                self._revoke(data, at=at)
             case RoleGranted():
                 self._change_roles(data.did, frozenset.union, data.role, at=at)
                 self._note_roles(data, at=at)
             case RoleWithdrawn():
                 self._change_roles(data.did, frozenset.difference, data.role, at=at)
+            case MemberSuspended() | MemberReinstated() | MemberExpelled():
+                self.memberships.apply(data, at=at)
             case EventTypeProposed() | EventTypeActivated() | EventTypeWithdrawn():
                 self.types.apply(data, at=at)
             case _:
@@ -192,13 +199,15 @@ class KeyRing:
             self._held,
             self._governing,
             self.network,
+            self.memberships,
         )
 
     def key_for(self, key_id: str, *, at: datetime) -> KnownKey:
         """Return the key if it may sign at that moment.
 
         Raises:
-            RejectedError: UNKNOWN_KEY, KEY_REVOKED, KEY_NOT_YET_VALID or KEY_EXPIRED.
+            RejectedError: UNKNOWN_KEY, KEY_REVOKED, KEY_NOT_YET_VALID, KEY_EXPIRED, MEMBER_SUSPENDED or
+                MEMBER_EXPELLED.
         """
         known = self.keys.get(key_id)
         if known is None or not known.is_known(at=at):
@@ -206,10 +215,13 @@ class KeyRing:
         if known.is_revoked(at=at):
             raise RejectedError(Reason.KEY_REVOKED)
         known.require_in_time(at=at)
+        _require_no_bar(self.memberships.at(self._organisation(known.did), at))
         return known
 
     def present_key(self, key_id: str, *, now: datetime) -> KnownKey:
         """Return the key if it may sign now: all that is known of it counts, though a clock here is behind.
+
+        What its party may ask for is `caller`.
 
         Raises:
             RejectedError: as `key_for`.
@@ -222,6 +234,31 @@ class KeyRing:
         known.require_in_time(at=now)
         return known
 
+    def membership_of(self, did: str) -> Membership:
+        """Return the standing, by all that is known, of the member that a registered party is or acts for."""
+        return self.memberships.now(self._organisation(did))
+
+    def caller(self, did: str) -> Party:
+        """Return a registered party with the roles in which it may ask for something now.
+
+        Raises:
+            RejectedError: MEMBER_SUSPENDED or MEMBER_EXPELLED, and it is none of the people who keep a role.
+        """
+        membership = self.membership_of(did)
+        if not self.may_ask(did):
+            _require_no_bar(membership)
+        return restricted(self.parties[did], membership)
+
+    def may_ask(self, did: str) -> bool:
+        """Tell whether a party's member lets it ask for something now, or it keeps a role in which it may."""
+        return self.membership_of(did) is Membership.ACTIVE or bool(self.parties[did].roles & KEPT_ROLES)
+
+    def might_ask(self, did: str, first: datetime, last: datetime) -> bool:
+        """Tell whether a party's member let it ask for something at some moment from `first` to `last`."""
+        if self.memberships.throughout(self._organisation(did), first, last) is Membership.ACTIVE:
+            return True
+        return bool(self.party_between(did, first, last).roles & KEPT_ROLES)
+
     def signer_throughout(
         self, key_id: str, first: datetime, last: datetime
     ) -> tuple[KnownKey, Party] | None:
@@ -232,6 +269,8 @@ class KeyRing:
         except RejectedError:
             return None
         if any(first <= changed < last for changed, _ in self._roles[known.did]):
+            return None
+        if self.memberships.changed(self._organisation(known.did), first, last):
             return None
         return known, self.party_at(known.did, first)
 
@@ -263,11 +302,20 @@ class KeyRing:
             key=public, did=did, known_at=at, valid_from=key.valid_from, valid_until=key.valid_until
         )
 
+    def _revoke(self, data: KeyRevoked, *, at: datetime) -> None:
+        known = self.keys.get(data.key_id)
+        if known is not None and known.did == data.did and known.revoked_at is None:
+            self.keys[data.key_id] = replace(known, revoked_at=at)
+
     def party_at(self, did: str, at: datetime) -> Party:
-        """Return a registered party with the roles that it had at a moment; none before it was registered."""
+        """Return a registered party with the roles that it had at a moment; none before it was registered.
+
+        While its member was suspended or expelled, these are the ones that it kept.
+        """
         changes = self._roles[did]
         number = bisect_left(changes, at, key=itemgetter(0))
-        return replace(self.parties[did], roles=changes[number - 1][1] if number else frozenset())
+        party = replace(self.parties[did], roles=changes[number - 1][1] if number else frozenset())
+        return restricted(party, self.memberships.at(organisation_of(party), at))
 
     def party_between(self, did: str, first: datetime, last: datetime) -> Party:
         """Return a registered party with every role that it had at some moment from `first` to `last`."""
@@ -283,8 +331,14 @@ class KeyRing:
         return [replace(self.parties[did], roles=roles) for roles in self._roles_between(did, first, last)]
 
     def _roles_between(self, did: str, first: datetime, last: datetime) -> list[frozenset[str]]:
-        there = (roles for changed, roles in self._roles[did] if first <= changed < last)
-        return [self.party_at(did, first).roles, *there]
+        changed = [moment for moment, _ in self._roles[did] if first <= moment < last]
+        changed += self.memberships.changed(self._organisation(did), first, last)
+        # What changed counts right after.
+        moments = [first, *(moment + _AN_INSTANT for moment in sorted(changed))]
+        return [self.party_at(did, moment).roles for moment in moments]
+
+    def _organisation(self, did: str) -> str:
+        return organisation_of(self.parties[did])
 
     def _put(self, party: Party, *, at: datetime) -> None:
         self.parties[party.did] = party
@@ -308,3 +362,8 @@ def _objection_to(event: Event, standing: Standing) -> Objection | None:
         return objection_to_event(event, standing)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         return Objection(NOT_JUDGED, f"a rule failed on it: {type(error).__name__}")
+
+
+def _require_no_bar(membership: Membership) -> None:
+    if (bar := membership.bar) is not None:
+        raise RejectedError(bar)

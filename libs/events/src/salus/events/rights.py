@@ -27,6 +27,9 @@ class Act(StrEnum):
     REVOKE_KEY = "revoke a key"
     GRANT_ROLE = "grant a role"
     WITHDRAW_ROLE = "withdraw a role"
+    SUSPEND = "suspend"
+    REINSTATE = "reinstate"
+    EXPEL = "expel"
     PROPOSE_TYPE = "propose an event type"
     ACTIVATE_TYPE = "activate an event type"
     WITHDRAW_TYPE = "withdraw an event type"
@@ -114,6 +117,10 @@ _ROWS: Mapping[Act, Mapping[Target, tuple[Permission, Permission, Permission, Pe
         Target.INDEPENDENT: (NO, NO, YES, NO),
         Target.UNATTACHED: (NO, NO, YES, NO),
     },
+    # An operator of that member itself may not: `salus.events.membership_rights`.
+    Act.SUSPEND: {Target.MEMBER: (NO, NO, TWO, NO)},
+    Act.REINSTATE: {Target.MEMBER: (NO, NO, TWO, NO)},
+    Act.EXPEL: {Target.MEMBER: (NO, NO, TWO, NO)},
     # Itself is the member whose type it is.
     Act.PROPOSE_TYPE: {Target.TYPE: (YES, NO, NO, NO)},
     Act.ACTIVATE_TYPE: {Target.TYPE: (NO, NO, TWO, NO)},

@@ -20,7 +20,7 @@ from fastapi import Request
 from salus.events import requests
 from salus.events.accountability import approver_of, signed_by
 from salus.events.bearer import Bearer, BearerError, Signed, audience_of, read_bearer, require_current
-from salus.events.errors import RejectedError
+from salus.events.errors import Reason, RejectedError
 from salus.events.jws import parse_jws
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
@@ -40,6 +40,7 @@ QUESTIONS = Rate(burst=600, per_minute=600)
 # For a body that is larger, it is looked up before it is read whether its token stands on the topic already:
 # another replica, which did not serve it, would hold the room of its maker for who read it there.
 LOOKED_UP_BYTES_MIN = 64 * 1024
+_BARS = {Reason.MEMBER_SUSPENDED.value, Reason.MEMBER_EXPELLED.value}
 
 
 @dataclass(frozen=True)
@@ -164,10 +165,10 @@ class Authenticator:
     async def _known(self, token: str) -> tuple[Bearer, Party]:
         try:
             return verify_bearer(token, ring=self._identity.ring, service=self._service, now=_now())
-        except ProblemError:
-            if not self._may_be_new(token):
+        except ProblemError as problem:
+            if problem.code not in _BARS and not self._may_be_new(token):
                 raise
-        # Of a party that joined a moment ago nothing is known yet.
+        # Of a party that joined, or whose member was reinstated, a moment ago nothing is known yet.
         ring = await self._identity.catch_up()
         return verify_bearer(token, ring=ring, service=self._service, now=_now())
 
@@ -264,7 +265,8 @@ def verify_bearer(token: str, *, ring: KeyRing, service: str, now: datetime) -> 
     """Return the claims of a token and the party that made it.
 
     Raises:
-        ProblemError: 401 `unauthenticated`; the detail says what is wrong with the token.
+        ProblemError: 401 `unauthenticated`; the detail says what is wrong with the token. 403
+            `member-suspended` or `member-expelled`: the party is, or acts for, such a member.
     """
     try:
         signed = read_bearer(token, audience=audience_of(service, ring.network))
@@ -272,8 +274,7 @@ def verify_bearer(token: str, *, ring: KeyRing, service: str, now: datetime) -> 
         require_current(now.timestamp(), issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
     except BearerError as error:
         raise ProblemError(401, "unauthenticated", str(error)) from None
-    _require_signed(signed, ring=ring, at=now)
-    return claims, ring.parties[claims.iss]
+    return claims, _signer_of(signed, ring=ring, at=now)
 
 
 def _second(approval: str, asked: Bearer, *, ring: KeyRing, now: datetime) -> str:
@@ -283,14 +284,25 @@ def _second(approval: str, asked: Bearer, *, ring: KeyRing, now: datetime) -> st
         raise ProblemError(403, "approval-invalid", f"{APPROVAL_HEADER}: {error}") from None
 
 
-def _require_signed(signed: Signed, *, ring: KeyRing, at: datetime) -> None:
+def _signer_of(signed: Signed, *, ring: KeyRing, at: datetime) -> Party:
     known = ring.keys.get(signed.kid)
     if known is None:
         raise ProblemError(401, "unauthenticated", "the token's key: unknown-key")
     if known.revoked_at is not None:
         raise ProblemError(401, "unauthenticated", "the token's key: key-revoked")
+    try:
+        party = ring.caller(known.did)
+    except RejectedError as error:
+        raise ProblemError(403, error.reason.value, barred_sentence(error.reason)) from None
     if not signed_by(signed, ring=ring, at=at):
         raise ProblemError(401, "unauthenticated", "the token is not signed by that key, or not in its time")
+    return party
+
+
+def barred_sentence(reason: Reason) -> str:
+    """Return what somebody is told whose member is suspended or expelled, which that reason says."""
+    how = "suspended" if reason is Reason.MEMBER_SUSPENDED else "expelled"
+    return f"the caller is, or acts for, a member that is {how}: two operators of other members decide that"
 
 
 async def _require_not_stated(token: str, has_stated: Callable[[str], Awaitable[bool]]) -> None:
@@ -340,17 +352,20 @@ def party_that_signed(did: str, asked: requests.Request, ring: KeyRing, *, at: d
     """Return what the ring says now of who sent a request that was authenticated a while ago.
 
     Raises:
-        Refusal: the key that signed it does not sign any more, or there is no such party.
+        Refusal: the key that signed it does not sign any more, there is no such party, or its member is
+            suspended or expelled.
     """
-    party = ring.parties.get(did)
-    if party is None:
+    if did not in ring.parties:
         raise Refusal("unknown-party", "the caller is not a party of the network any more", status=403)
     if asked.proof is not None:
         try:
             ring.present_key(parse_jws(asked.proof).kid, now=at)
         except RejectedError as error:
             raise Refusal(str(error.reason), "the caller's key does not sign any more", status=403) from None
-    return party
+    try:
+        return ring.caller(did)
+    except RejectedError as error:
+        raise Refusal(error.reason.value, barred_sentence(error.reason), status=403) from None
 
 
 def target_of(request: Request) -> str:

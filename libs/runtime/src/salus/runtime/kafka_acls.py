@@ -8,7 +8,7 @@ is enough for an idempotent producer, so neither is planned by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -43,11 +43,15 @@ _TOKENS = frozenset({ResourceType.DELEGATION_TOKEN, ResourceType.USER})
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Every ACL that Salus needs, and the principals whose party is not on the key ring: they get nothing."""
+    """Every ACL that Salus needs, and the principals that get nothing.
+
+    Of `unknown` the party is not on the key ring; of `barred` its member is suspended or expelled.
+    """
 
     principals: tuple[Principal, ...]
     acls: frozenset[Acl]
     unknown: tuple[Principal, ...]
+    barred: tuple[Principal, ...] = ()
 
     def missing(self, in_force: Iterable[Acl]) -> list[Acl]:
         """Return what is planned and not in force, in order."""
@@ -131,18 +135,20 @@ def _touches(acl: Acl, prefix: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the plan follows from."""
+    """What the plan follows from; `barred` are the DIDs of those whose member is suspended or expelled."""
 
     manifests: Sequence[Manifest]
     catalogue: Catalogue
     parties: Mapping[str, Party]
+    barred: Collection[str] = ()
 
 
 def plan(principals: Sequence[Principal], known: Known) -> Plan:
     """Return what these accounts need."""
     acls = {Acl(str(one), *right) for one in principals for right in _rights(one, known)}
     unknown = [one for one in principals if one.is_of_party and one.party not in known.parties]
-    return Plan(tuple(principals), frozenset(acls), tuple(unknown))
+    barred = [one for one in principals if one.is_of_party and one.party in known.barred]
+    return Plan(tuple(principals), frozenset(acls), tuple(unknown), tuple(barred))
 
 
 _Right = tuple[ResourceType, str, Pattern, Operation]
@@ -158,6 +164,9 @@ def _rights(one: Principal, known: Known) -> Iterator[_Right]:
     elif one.party == SOC:
         projections = [manifest for manifest in known.manifests if manifest.role is Role.PROJECTION]
         yield from _topics(Operation.READ, _owned(projections))
+    elif one.party in known.barred:
+        # What it sends is refused anyway; what is for members it reads no more.
+        return
     elif (party := known.parties.get(one.party)) is not None:
         yield from rights_of_party(party, known)
     else:

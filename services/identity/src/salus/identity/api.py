@@ -13,7 +13,14 @@ from pydantic import BaseModel, Field
 from salus.contracts.http_fields import CommandBody
 from salus.contracts.keyset import CURSOR_CHARS_MAX, CursorError
 from salus.events import fields
-from salus.events.contexts.identity import PartyKind, PublicKey
+from salus.events.contexts.identity import (
+    ExpulsionReason,
+    PartyKind,
+    PublicKey,
+    ReinstatementReason,
+    SuspensionReason,
+)
+from salus.events.membership import Membership
 from salus.events.party_form import KEYS_MAX
 from salus.events.rights import Actor
 from salus.identity import did_document, handlers
@@ -21,12 +28,15 @@ from salus.identity.domain import (
     ROLES_MAX,
     AddKey,
     Command,
+    Expel,
     GrantRole,
     HeldKey,
     PartyState,
     Register,
+    Reinstate,
     RevocationReason,
     RevokeKey,
+    Suspend,
     WithdrawRole,
 )
 from salus.identity.ports import PartyFilter, World
@@ -136,6 +146,24 @@ class RoleBody(CommandBody):
         return GrantRole(self.role, None if self.keys is None else tuple(self.keys))
 
 
+class SuspendBody(CommandBody):
+    """Why a member is suspended."""
+
+    reason: SuspensionReason
+
+
+class ReinstateBody(CommandBody):
+    """Why a member is reinstated."""
+
+    reason: ReinstatementReason
+
+
+class ExpelBody(CommandBody):
+    """Why a member is expelled."""
+
+    reason: ExpulsionReason
+
+
 class KeyView(BaseModel):
     """A key and its validity; a revoked key is shown with the reason and is not valid any more."""
 
@@ -166,6 +194,8 @@ class PartyView(BaseModel):
     roles: list[RoleName]
     member: str | None
     name: str | None
+    membership: Membership | None = Field(description="Of a member: whether it takes part in the network.")
+    standing_reason: str | None = Field(description="Of a member: why its standing changed last.")
 
     @classmethod
     def of(cls, party: PartyState) -> PartyView:
@@ -177,6 +207,8 @@ class PartyView(BaseModel):
             roles=list(party.roles),
             member=party.member,
             name=party.name,
+            membership=party.membership if party.kind == "member" else None,
+            standing_reason=party.standing_reason,
         )
 
 
@@ -263,6 +295,21 @@ def _add_writes(
         """Take a role from a party."""
         return await run(WithdrawRole(role), did, caller)
 
+    @router.post("/parties/{did}/suspend", tags=["members"], responses=problems)
+    async def suspend_member(did: DidInPath, body: SuspendBody, caller: Caller = caller) -> PartyView:
+        """Suspend a member, with its people and devices: from here on nothing of theirs is taken."""
+        return await run(Suspend(body.reason), did, caller)
+
+    @router.post("/parties/{did}/reinstate", tags=["members"], responses=problems)
+    async def reinstate_member(did: DidInPath, body: ReinstateBody, caller: Caller = caller) -> PartyView:
+        """Let a suspended member take part again, with the keys and roles that its parties have now."""
+        return await run(Reinstate(body.reason), did, caller)
+
+    @router.post("/parties/{did}/expel", tags=["members"], responses=problems)
+    async def expel_member(did: DidInPath, body: ExpelBody, caller: Caller = caller) -> PartyView:
+        """Expel a suspended member, for ever."""
+        return await run(Expel(body.reason), did, caller)
+
 
 def _add_reads(router: APIRouter, *, world: World, now: Callable[[], datetime]) -> None:
     @router.get("/parties", tags=["parties"], responses=documented(400, 422, 503))
@@ -300,5 +347,7 @@ def _add_reads(router: APIRouter, *, world: World, now: Callable[[], datetime]) 
     async def get_did_document(did: DidInPath) -> JSONResponse:
         """Resolve a DID: its document with the keys that may sign now."""
         party = await handlers.registered(did, world=world)
-        document: dict[str, Any] = did_document.render(party, at=now())
+        ring = await world.ring.catch_up()
+        is_barred = did in ring.parties and not ring.may_ask(did)
+        document: dict[str, Any] = did_document.render(party, at=now(), is_barred=is_barred)
         return JSONResponse(document, media_type=did_document.MEDIA_TYPE)

@@ -12,13 +12,14 @@ MEDIA_TYPE = "application/did+ld+json"
 CONTEXTS = ("https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1")
 
 
-def render(party: PartyState, *, at: datetime) -> dict[str, Any]:
+def render(party: PartyState, *, at: datetime, is_barred: bool = False) -> dict[str, Any]:
     """Return the DID document with the keys that may sign at that moment.
 
-    Revoked and expired keys are left out, so that a resolver that knows nothing of revocation is safe. A
-    party without any such key gets a document without verification methods.
+    Revoked and expired keys are left out, so that a resolver that knows nothing of revocation is safe, and
+    so are all of a party that is barred, as its member is suspended or expelled. A party without any such key
+    gets a document without verification methods.
     """
-    active = [key for key in party.keys if key.may_sign(at) and key.valid_from <= at]
+    active = [key for key in party.keys if key.may_sign(at) and key.valid_from <= at and not is_barred]
     ids = [key.id for key in active]
     relations = {"authentication": ids, "assertionMethod": ids} if ids else {}
     methods = {"verificationMethod": [_method(party.did, key) for key in active]} if active else {}

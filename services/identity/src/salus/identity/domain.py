@@ -16,17 +16,25 @@ import msgspec
 
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import (
+    ExpulsionReason,
     KeyAdded,
     KeyRevoked,
+    MemberExpelled,
+    MemberReinstated,
+    MemberSuspended,
     PartyKind,
     PartyRegistered,
     PublicKey,
+    ReinstatementReason,
     RoleGranted,
     RoleWithdrawn,
+    SuspensionReason,
 )
 from salus.events.entitlement import objection_to_seen_keys
 from salus.events.event_types import EventData
 from salus.events.fields import RoleName
+from salus.events.membership import KEPT_ROLES, Membership, MembershipFact, standing_after
+from salus.events.membership_rights import objection_to_membership, objection_under_bar
 from salus.events.parties import Operator
 from salus.events.party_form import (
     objection_to_did,
@@ -69,7 +77,10 @@ class HeldKey(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PartyState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A party as folded from its events; without a DID it does not exist yet."""
+    """A party as folded from its events; without a DID it does not exist yet.
+
+    `membership` is a member's own standing, and `standing_reason` why it changed last.
+    """
 
     did: str = ""
     kind: PartyKind = "person"
@@ -77,6 +88,8 @@ class PartyState(msgspec.Struct, frozen=True, omit_defaults=True):
     roles: tuple[RoleName, ...] = ()
     member: str | None = None
     name: str | None = None
+    membership: Membership = Membership.ACTIVE
+    standing_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,8 +142,31 @@ class WithdrawRole:
     role: RoleName
 
 
-Command = Register | AddKey | RevokeKey | GrantRole | WithdrawRole
-_ACTS: Mapping[type[Command], Act] = {
+@dataclass(frozen=True)
+class Suspend:
+    """Let a member, its people and its devices state and ask for nothing until it is reinstated."""
+
+    reason: SuspensionReason
+
+
+@dataclass(frozen=True)
+class Reinstate:
+    """Let a suspended member take part again."""
+
+    reason: ReinstatementReason
+
+
+@dataclass(frozen=True)
+class Expel:
+    """Let a suspended member take part no more, for ever."""
+
+    reason: ExpulsionReason
+
+
+MembershipCommand = Suspend | Reinstate | Expel
+PartyCommand = Register | AddKey | RevokeKey | GrantRole | WithdrawRole
+Command = PartyCommand | MembershipCommand
+_ACTS: Mapping[type[PartyCommand], Act] = {
     Register: Act.REGISTER,
     AddKey: Act.ADD_KEY,
     RevokeKey: Act.REVOKE_KEY,
@@ -148,22 +184,30 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
     catalogue: Catalogue,
     held_elsewhere: Collection[str] = (),
     operators: Collection[Operator] = (),
+    membership: Membership = Membership.ACTIVE,
 ) -> EventData:
     """Return the event that the command becomes.
 
     `held_elsewhere` are the public keys of the command, in multibase, that another party has or had.
-    `operators` are those of the network, and `catalogue` has the roles that it knows.
+    `operators` are those of the network, and `catalogue` has the roles that it knows. `membership` is the
+    standing of the member that the party is or acts for.
 
     Raises:
         Refusal: with one of the codes party-exists, unknown-party, unsupported-did-method, did-not-of-member,
             did-lookalike, invalid-key, key-in-use, key-not-of-did, unknown-key, last-key, last-operator,
             too-many-keys, unknown-role, role-not-for-kind, role-held, role-not-held, unknown-member,
-            name-not-for-kind, member-not-for-kind, not-permitted, second-operator-needed, keys-not-named.
+            name-not-for-kind, member-not-for-kind, not-permitted, second-operator-needed, keys-not-named,
+            not-a-member, already-suspended, already-expelled, not-suspended, last-operators,
+            member-suspended, member-expelled.
     """
     if not isinstance(command, Register) and not state.did:
         raise Refusal("unknown-party", "no party with that DID is registered", status=404)
+    if isinstance(command, MembershipCommand):
+        return _change_membership(state, command, membership, actor=actor, operators=operators)
     if not actor.founding:
         _require_right(state, command, actor=actor, operators=operators)
+        keeps_role = bool(KEPT_ROLES.intersection(state.roles))
+        require(objection_under_bar(_ACTS[type(command)], membership, keeps_role=keeps_role), status=409)
     match command:
         case Register():
             return _register(state, command, actor=actor, held_elsewhere=held_elsewhere, catalogue=catalogue)
@@ -180,7 +224,7 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
 
 
 def _require_right(
-    state: PartyState, command: Command, *, actor: Actor, operators: Collection[Operator]
+    state: PartyState, command: PartyCommand, *, actor: Actor, operators: Collection[Operator]
 ) -> None:
     party: PartyState | Register = command if isinstance(command, Register) else state
     # Whoever is to get a role, or to lose it, counts as having it.
@@ -192,7 +236,38 @@ def _require_right(
         require(objection_to_name(command.did, member=command.member, actor=actor, operators=operators))
 
 
-def evolve(state: PartyState, event: EventData) -> PartyState:
+_MEMBERSHIP_ACTS: Mapping[type[MembershipCommand], Act] = {
+    Suspend: Act.SUSPEND,
+    Reinstate: Act.REINSTATE,
+    Expel: Act.EXPEL,
+}
+_STATUS = {"not-permitted": 403, "second-operator-needed": 403, "not-a-member": 422}
+
+
+def _change_membership(
+    state: PartyState,
+    command: MembershipCommand,
+    membership: Membership,
+    *,
+    actor: Actor,
+    operators: Collection[Operator],
+) -> MembershipFact:
+    did, request, act = state.did, actor.request, _MEMBERSHIP_ACTS[type(command)]
+    objection = objection_to_membership(act, did, state.kind, membership, actor=actor, operators=operators)
+    if objection is not None:
+        raise Refusal(objection.code, objection.why, status=_STATUS.get(objection.code, 409))
+    match command:
+        case Suspend():
+            return MemberSuspended(did=did, reason=command.reason, request=request)
+        case Reinstate():
+            return MemberReinstated(did=did, reason=command.reason, request=request)
+        case Expel():
+            return MemberExpelled(did=did, reason=command.reason, request=request)
+        case _:
+            assert_never(command)
+
+
+def evolve(state: PartyState, event: EventData) -> PartyState:  # noqa: PLR0911  # one per fact
     """Return the party after the event; an event that cannot apply changes nothing."""
     match event:
         case PartyRegistered() if not state.did:
@@ -215,6 +290,9 @@ def evolve(state: PartyState, event: EventData) -> PartyState:
             return msgspec.structs.replace(state, roles=tuple(sorted({*state.roles, event.role})))
         case RoleWithdrawn():
             return msgspec.structs.replace(state, roles=tuple(r for r in state.roles if r != event.role))
+        case MemberSuspended() | MemberReinstated() | MemberExpelled() if state.did:
+            standing = standing_after(state.membership, event)
+            return msgspec.structs.replace(state, membership=standing, standing_reason=event.reason)
         case _:
             return state
 

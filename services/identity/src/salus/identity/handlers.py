@@ -13,6 +13,7 @@ from salus.events.contexts.identity import KeyAdded, PartyRegistered, PublicKey,
 from salus.events.entitlement import objection_to_keys
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
+from salus.events.membership import Membership
 from salus.events.requests import Request
 from salus.events.rights import Actor
 from salus.identity.domain import AddKey, Command, PartyState, Register, RevokeKey, WithdrawRole, decide
@@ -65,6 +66,7 @@ async def execute(  # noqa: PLR0913  # what a command goes by
             catalogue=ring.types.catalogue_for(kind),
             held_elsewhere=held_keys(command, did, ring),
             operators=operators,
+            membership=membership_of(command, did, ring),
         )
         if not actor.founding:
             # network.json vouches for those whom it names.
@@ -160,6 +162,13 @@ def require_possession(
             event.did, keys, proofs=command.proofs, member=member, network=network, at=moment
         )
         require(objection, status=422)
+
+
+def membership_of(command: Command, did: str, ring: KeyRing) -> Membership:
+    """Return the standing of the member that a command's party is, acts for, or would act for."""
+    if isinstance(command, Register):
+        return Membership.ACTIVE if command.member is None else ring.memberships.now(command.member)
+    return ring.membership_of(did) if did in ring.parties else Membership.ACTIVE
 
 
 def is_lookalike(did: str, ring: KeyRing) -> bool:

@@ -110,6 +110,38 @@ class RoleWithdrawn(RequestedData):
     role: RoleName
 
 
+SuspensionReason = Literal["key-compromised", "security-incident", "rule-breach", "inquiry", "own-request"]
+ReinstatementReason = Literal["resolved", "unfounded", "own-request"]
+ExpulsionReason = Literal["left", "merged", "dissolved", "rule-breach", "security-incident"]
+
+
+@_event("salus.identity.member-suspended.v1")
+class MemberSuspended(RequestedData):
+    """A member, its people and its devices may state and ask for nothing from now on.
+
+    What they stated before stays as it was. Its people who are patients may still act as such.
+    """
+
+    did: Did
+    reason: SuspensionReason
+
+
+@_event("salus.identity.member-reinstated.v1")
+class MemberReinstated(RequestedData):
+    """A suspended member, its people and its devices have the keys and roles again that they have now."""
+
+    did: Did
+    reason: ReinstatementReason
+
+
+@_event("salus.identity.member-expelled.v1")
+class MemberExpelled(RequestedData):
+    """A suspended member belongs to the network no more, and never will under this DID."""
+
+    did: Did
+    reason: ExpulsionReason
+
+
 class AssignedTopic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Partitions of one input topic."""
 
@@ -187,6 +219,9 @@ CONTEXT.form("POST", "parties", None, "keys", body_bytes_max=_KEY)
 CONTEXT.form("POST", "parties", None, "keys", "revoke", body_bytes_max=_SMALL)
 CONTEXT.form("POST", "parties", None, "roles", body_bytes_max=_KEY)
 CONTEXT.form("DELETE", "parties", None, "roles", None, body_bytes_max=0)
+CONTEXT.form("POST", "parties", None, "suspend", body_bytes_max=_SMALL)
+CONTEXT.form("POST", "parties", None, "reinstate", body_bytes_max=_SMALL)
+CONTEXT.form("POST", "parties", None, "expel", body_bytes_max=_SMALL)
 CONTEXT.form("POST", "event-types", body_bytes_max=_KEYS, values_max=16_384)
 CONTEXT.form("POST", "event-types", None, "activate", body_bytes_max=_SMALL)
 CONTEXT.form("POST", "event-types", None, "withdraw", body_bytes_max=0)
@@ -228,6 +263,10 @@ class _Revocation(Body):
 class _Role(Body):
     role: str
     keys: tuple[str, ...] | None = None
+
+
+class _Reason(Body):
+    reason: str
 
 
 class _Shard(Body):
@@ -301,6 +340,28 @@ def _grants_role(asked: Asked, data: RoleGranted) -> bool:
 @CONTEXT.asked(RoleWithdrawn)
 def _withdraws_role(asked: Asked, data: RoleWithdrawn) -> bool:
     return asked.is_("DELETE", "parties", data.did, "roles", data.role)
+
+
+@CONTEXT.asked(MemberSuspended)
+def _suspends(asked: Asked, data: MemberSuspended) -> bool:
+    return _asks_of_member(asked, data, "suspend")
+
+
+@CONTEXT.asked(MemberReinstated)
+def _reinstates(asked: Asked, data: MemberReinstated) -> bool:
+    return _asks_of_member(asked, data, "reinstate")
+
+
+@CONTEXT.asked(MemberExpelled)
+def _expels(asked: Asked, data: MemberExpelled) -> bool:
+    return _asks_of_member(asked, data, "expel")
+
+
+def _asks_of_member(
+    asked: Asked, data: MemberSuspended | MemberReinstated | MemberExpelled, act: str
+) -> bool:
+    body = asked.read(_Reason)
+    return asked.is_("POST", "parties", data.did, act) and body is not None and body.reason == data.reason
 
 
 @CONTEXT.asked(ShardsAssigned)

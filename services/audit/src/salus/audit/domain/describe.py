@@ -36,7 +36,8 @@ _ABOUT_THE_VALUE = frozenset(
 _SUSPICIOUS = frozenset(
     {
         Reason.UNKNOWN_KEY, Reason.KEY_EXPIRED, Reason.KEY_REVOKED, Reason.BAD_SIGNATURE,
-        Reason.WRONG_SOURCE, Reason.NOT_OWNER, Reason.CREATE_TIME,
+        Reason.WRONG_SOURCE, Reason.NOT_OWNER, Reason.CREATE_TIME, Reason.MEMBER_SUSPENDED,
+        Reason.MEMBER_EXPELLED,
     }
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from salus.audit.domain.entry import Activity, Facts, Severity
 from salus.events.contexts import clinical, consent, identity, lab, ledger, network, pharma, storage
 from salus.events.event_types import EventData
+from salus.events.membership import MembershipFact
 
 Describer = Callable[[Any], Facts]
 _T = TypeVar("_T", bound=Describer)
@@ -86,6 +87,34 @@ def _role_granted(data: identity.RoleGranted) -> Facts:
 @describes(identity.RoleWithdrawn)
 def _role_withdrawn(data: identity.RoleWithdrawn) -> Facts:
     return _role(data, Activity.ROLE_ENDED, f"{short(data.did)} no longer holds the role {data.role}.")
+
+
+@describes(identity.MemberSuspended)
+def _member_suspended(data: identity.MemberSuspended) -> Facts:
+    return _membership(data, Activity.MEMBER_SUSPENDED, "suspended", Severity.HIGH)
+
+
+@describes(identity.MemberReinstated)
+def _member_reinstated(data: identity.MemberReinstated) -> Facts:
+    return _membership(data, Activity.MEMBER_REINSTATED, "reinstated", Severity.MEDIUM)
+
+
+@describes(identity.MemberExpelled)
+def _member_expelled(data: identity.MemberExpelled) -> Facts:
+    return _membership(data, Activity.MEMBER_EXPELLED, "expelled", Severity.HIGH)
+
+
+def _membership(data: MembershipFact, activity: Activity, how: str, severity: Severity) -> Facts:
+    return Facts(
+        activity=activity,
+        action="U",
+        severity=severity,
+        summary=f"The member {short(data.did)} was {how}: {data.reason}.",
+        party=data.did,
+        object=data.did,
+        object_kind="member",
+        rules=(data.reason,),
+    )
 
 
 @describes(identity.ShardsAssigned)
