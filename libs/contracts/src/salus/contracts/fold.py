@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -36,6 +36,8 @@ __all__ = [
 
 # The pages that a batch changes are written once: with more records, fewer for each.
 BATCH_RECORDS_MAX = 4_000
+# Each has some 25 MB while it waits: its records, and the events that they state.
+BATCHES_AHEAD_MAX = 2
 POLL_MS = 200
 OUTCOMES_MAX = 10_000
 # How long an answer waits for the fold. What is folded at a start, or anew, takes the time that it takes.
@@ -99,8 +101,9 @@ class Follower:
         self._moved = asyncio.Event()
         self._trouble: Exception | None = None
         self._rewind = False
-        # What follows the records that are written now, while there is a backlog.
-        self._ahead: asyncio.Task[_Read] | None = None
+        # What follows the records that are written now, while there is a backlog: in the order of the topic.
+        self._ahead: deque[asyncio.Task[_Read]] = deque()
+        self._reading = asyncio.Lock()
         # Where the topics ended when folding began, until all before it is folded.
         self._goal: Mapping[tuple[str, int], int] | None = None
         self._is_rebuilt = False
@@ -131,10 +134,12 @@ class Follower:
 
     async def _forget_ahead(self) -> None:
         """Read nothing ahead any more: what was is read again."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)
+        ahead = [*self._ahead]
+        self._ahead.clear()
+        for reading in ahead:
+            reading.cancel()
+        await asyncio.gather(*ahead, return_exceptions=True)
+        self._judge.close()
 
     async def check(self) -> None:
         """Raise unless folding is going on, and of all that is in the topics."""
@@ -231,9 +236,10 @@ class Follower:
             self._goal = await self._reader.end_offsets()
             left = sum(end - self._folded.get(at, 0) for at, end in self._goal.items())
             _log.info("folding what is there", records=left)
-        records, ends, judged = await (self._ahead or self._read_ahead())
-        # While a backlog is written, what follows it is judged.
-        self._ahead = None if self._is_rebuilt else asyncio.create_task(self._read_ahead(), name="read-ahead")
+        records, ends, judged = await (self._ahead.popleft() if self._ahead else self._read_next())
+        # While one batch of a backlog is written, the next is verified, and the one after that is judged.
+        while not self._is_rebuilt and len(self._ahead) < BATCHES_AHEAD_MAX:
+            self._ahead.append(asyncio.create_task(self._read_next(), name="read-ahead"))
         # Of what is far behind nobody asks what became of it, unless it is folded when all was folded.
         seen = {} if self._is_rebuilt else self._reader.seen_ends
         kept = {at: end - OUTCOMES_KEPT for at, end in seen.items()}
@@ -268,11 +274,14 @@ class Follower:
             # What was read beyond is read again by who folds further.
             self._reader.seek(Position(*at, self._folded.get(at, 0)))
 
-    async def _read_ahead(self) -> _Read:
+    async def _read_next(self) -> _Read:
         """Return the next records, the positions after them, and what each states."""
-        records = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
-        ends = {at: await self._reader.position(*at) for at in self._reader.partitions}
-        return _Read(records, ends, await self._judge.verdicts_on(records) if records else [])
+        # Who waits longest reads first, so batches come in the order in which they were asked for.
+        async with self._reading:
+            records = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
+            ends = {at: await self._reader.position(*at) for at in self._reader.partitions}
+            begun = await self._judge.begin(records) if records else None
+        return _Read(records, ends, await self._judge.verdicts(begun) if begun else [])
 
     def _note_progress(self, goal: Mapping[tuple[str, int], int]) -> None:
         if not self._is_rebuilt and all(self._folded.get(at, 0) >= end for at, end in goal.items()):

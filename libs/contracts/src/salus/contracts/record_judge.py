@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from typing import NamedTuple
 
 from salus.events.batch_judging import BatchJudging
 from salus.events.effect import Applied, Refused, WithoutEffect
@@ -25,46 +27,82 @@ Verdict = Event | WithoutEffect | Refused
 """What a record states, or why that changes nothing."""
 
 
+class Begun(NamedTuple):
+    """Records that are judged but for the signatures that a thread still verifies."""
+
+    records: Sequence[Record]
+    together: list[BatchJudging]
+    verifications: list[asyncio.Future[None]]
+
+    def cancel(self) -> None:
+        """Verify no more of them; what is being verified at this moment comes to its end."""
+        for verification in self.verifications:
+            verification.cancel()
+
+
 class RecordJudge:
     """Judges records by an identity view, which it catches up with first."""
 
     def __init__(self, identity: IdentityView) -> None:
         self._identity = identity
         self._refused = RefusalTally()
+        self._verifier: ThreadPoolExecutor | None = None
 
     async def verdicts_on(self, records: Sequence[Record]) -> list[Verdict]:
-        """Return what each record states, or why that changes nothing.
+        """Return what each record states, or why that changes nothing."""
+        return await self.verdicts(await self.begin(records))
 
-        Of many, threads verify the signatures while more is judged here. Of few, most are known already: who
-        sent the request was asked for the same.
+    async def begin(self, records: Sequence[Record]) -> Begun:
+        """Judge records but for the signatures of many, which a thread begins to verify meanwhile.
+
+        Of few, most are known already: who sent the request was asked for the same.
         """
         await self._identity.catch_up()
-        try:
-            return await self._verdicts_on(records)
-        finally:
-            self._refused.tell()
-
-    async def _verdicts_on(self, records: Sequence[Record]) -> list[Verdict]:
+        begun = Begun(records, [], [])
         if len(records) < JUDGED_TOGETHER_MIN:
-            return [self._event_of(record) for record in records]
-        found: list[Verdict] = []
-        judging: list[BatchJudging] = []
-        async with asyncio.TaskGroup() as verifying:
+            return begun
+        try:
             for first in range(0, len(records), JUDGED_AT_ONCE):
                 some = records[first : first + JUDGED_AT_ONCE]
                 others = [record for record in some if _is_judged_with_others(record)]
-                judging.append(BatchJudging(others, ring=self._identity.ring))
-                verifying.create_task(asyncio.to_thread(judging[-1].verify))
+                judging = BatchJudging(others, ring=self._identity.ring)
+                begun.together.append(judging)
+                begun.verifications.append(self._in_thread(judging.verify))
                 # So that /healthz is answered while much is folded.
                 await asyncio.sleep(0)
-        verdicts = chain.from_iterable(each.verdicts() for each in judging)
-        for record in records:
-            if not _is_judged_with_others(record):
-                found.append(self._event_of(record))
+        except BaseException:
+            begun.cancel()
+            raise
+        return begun
+
+    async def verdicts(self, begun: Begun) -> list[Verdict]:
+        """Return what each record states, or why that changes nothing, once signatures are verified."""
+        await asyncio.gather(*begun.verifications)
+        try:
+            return [*self._verdicts(begun)]
+        finally:
+            self._refused.tell()
+
+    def close(self) -> None:
+        """End the thread; another begins when there is more to verify."""
+        verifier, self._verifier = self._verifier, None
+        if verifier is not None:
+            verifier.shutdown(wait=False, cancel_futures=True)
+
+    def _in_thread(self, verify: Callable[[], None]) -> asyncio.Future[None]:
+        if self._verifier is None:
+            # With more than one, the event loop, for which all else waits, would have a core less often.
+            self._verifier = ThreadPoolExecutor(1, thread_name_prefix="verifier")
+        return asyncio.get_running_loop().run_in_executor(self._verifier, verify)
+
+    def _verdicts(self, begun: Begun) -> Iterator[Verdict]:
+        together = chain.from_iterable(each.verdicts() for each in begun.together)
+        for record in begun.records:
+            if not begun.together or not _is_judged_with_others(record):
+                yield self._event_of(record)
                 continue
-            verdict = next(verdicts)
-            found.append(verdict if isinstance(verdict, Event) else self._refusal(record, verdict))
-        return found
+            verdict = next(together)
+            yield verdict if isinstance(verdict, Event) else self._refusal(record, verdict)
 
     def decoded(self, record: Record) -> Event:
         """Return the event of a record that was accepted."""

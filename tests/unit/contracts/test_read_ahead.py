@@ -1,0 +1,180 @@
+"""A backlog is folded in stages that overlap: what is killed, refused or cancelled in one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.databases import Databases
+from tests.unit.contracts.backlogs import (
+    AGAIN,
+    AT,
+    BATCH,
+    COUNT,
+    FORGED,
+    STAGES,
+    STALE,
+    TopicOfBatches,
+    backlog,
+    follower_on,
+    rebuild,
+    rows_in,
+    running,
+)
+from tests.unit.contracts.test_rebuilt_state import CONSENT
+from tests.unit.contracts.test_unread_records import changed, with_a_field_more
+
+from salus.contracts import fold, record_judge
+from salus.contracts.fold_store import open_fold_store
+from salus.events.batch_judging import BatchJudging
+from salus.events.effect import Applied, NoEffect, Outcome, Refused, WithoutEffect
+from salus.messaging import Position
+
+RECORDS = backlog()
+
+
+@pytest.fixture(autouse=True)
+def _by_twos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_judge, "JUDGED_TOGETHER_MIN", 1)
+    monkeypatch.setattr(record_judge, "JUDGED_AT_ONCE", 2)
+    monkeypatch.setattr(fold, "RETRY_S", 0)
+
+
+async def test_batches_that_are_read_ahead_come_to_what_records_come_to_one_by_one(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = await rebuild(await databases.url("ahead"), RECORDS)
+    async with open_fold_store(await databases.url("alone")) as store:
+        monkeypatch.setattr(record_judge, "JUDGED_TOGETHER_MIN", COUNT + 1)
+        follower = await follower_on(store, TopicOfBatches(RECORDS))
+        outcomes: dict[Position, Outcome] = {}
+        for record in RECORDS:
+            outcomes |= await follower._fold_batch([record], {AT: record.offset + 1}, outcomes_from={AT: 0})
+        alone = await rows_in(store)
+
+    assert ahead == alone
+    found = [outcomes[Position(*AT, offset)] for offset in range(COUNT)]
+    assert {offset for offset, outcome in enumerate(found) if not isinstance(outcome, Applied)} == {
+        STALE,
+        AGAIN,
+        FORGED,
+    }
+    assert found[STALE] == WithoutEffect(NoEffect.STALE)
+    assert found[FORGED] == Refused("invalid-request")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_who_is_killed_at_any_stage_folds_nothing_twice_and_loses_nothing(
+    databases: Databases, tmp_path: Path, stage: str
+) -> None:
+    file, url = tmp_path / "records", await databases.url("killed")
+    file.write_bytes(pickle.dumps(RECORDS))
+    # The fifth batch is read when two are folded; what is folded here is the third.
+    call = {"polled": 5, "verifying": 9, "judged": 9, "folding": 2 * BATCH + 2}.get(stage, 3)
+    program = [sys.executable, "-m", "tests.unit.contracts.backlogs", url, str(file), stage, str(call)]
+    killed = await asyncio.to_thread(subprocess.run, program, check=False, capture_output=True)
+    async with open_fold_store(url) as store:
+        [(_, _, left, *_)] = (await rows_in(store))["fold_positions"]
+
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert left in {2 * BATCH, 3 * BATCH, 4 * BATCH}
+    assert await rebuild(url, RECORDS) == await rebuild(await databases.url("unbroken"), RECORDS)
+
+
+async def test_what_stops_a_later_stage_is_named_by_its_offset_and_all_before_is_folded(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = asyncio.Event()
+    monkeypatch.setattr(fold, "failed", lambda _: stopped.set())
+    offset = 2 * BATCH + 1
+    other = changed(RECORDS[offset], with_a_field_more, by=CONSENT)
+    records = [*RECORDS[:offset], other, *RECORDS[offset + 1 :]]
+    async with open_fold_store(await databases.url("a")) as store:
+        follower = await follower_on(store, TopicOfBatches(records))
+        async with running(follower), asyncio.timeout(60):
+            await stopped.wait()
+            trouble = str(follower._trouble)
+        folded = await store.positions()
+
+    assert f"{AT[0]} 0 {offset}" in trouble
+    assert folded == {AT: 2 * BATCH}
+
+
+async def test_no_more_than_two_batches_wait_for_the_one_that_is_written(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_fold_store(await databases.url("a")) as store:
+        topic, is_writing, may_write = TopicOfBatches(RECORDS), asyncio.Event(), asyncio.Event()
+        write = store.set_positions
+
+        async def slow(*args: Any, **named: Any) -> None:
+            is_writing.set()
+            await may_write.wait()
+            await write(*args, **named)
+
+        monkeypatch.setattr(store, "set_positions", slow)
+        follower = await follower_on(store, topic)
+        async with running(follower), asyncio.timeout(60):
+            await is_writing.wait()
+            await asyncio.wait([*follower._ahead])
+            await asyncio.sleep(0)
+            polls = topic.polls
+            may_write.set()
+            await follower._until(lambda: follower._is_rebuilt)
+
+    assert polls == 1 + fold.BATCHES_AHEAD_MAX == 3
+
+
+async def test_a_fold_that_is_cancelled_verifies_no_more_and_leaves_no_thread(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[BatchJudging] = []
+    is_verifying, may_verify = threading.Event(), threading.Event()
+
+    def slow(judging: BatchJudging) -> None:
+        verified.append(judging)
+        is_verifying.set()
+        may_verify.wait(60)
+
+    monkeypatch.setattr(BatchJudging, "verify", slow)
+    async with open_fold_store(await databases.url("a")) as store:
+        follower = await follower_on(store, TopicOfBatches(RECORDS))
+        async with running(follower), asyncio.timeout(60):
+            await asyncio.to_thread(is_verifying.wait, 60)
+            threads = [thread for thread in threading.enumerate() if thread.name.startswith("verifier")]
+        may_verify.set()
+        for thread in threads:
+            await asyncio.to_thread(thread.join, 60)
+        folded = await store.positions()
+
+    assert len(threads) == 1
+    assert not threads[0].is_alive()
+    assert len(verified) == 1
+    assert folded == {AT: 0}
+
+
+async def test_what_failed_while_it_was_verified_is_read_again(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify, failures = BatchJudging.verify, [OSError("no memory")]
+    calls: list[int] = []
+
+    def failing(judging: BatchJudging) -> None:
+        calls.append(1)
+        if len(calls) == 6 and failures:
+            raise failures.pop()
+        verify(judging)
+
+    monkeypatch.setattr(BatchJudging, "verify", failing)
+    found = await rebuild(await databases.url("a"), RECORDS)
+    monkeypatch.setattr(BatchJudging, "verify", verify)
+
+    assert not failures
+    assert found == await rebuild(await databases.url("unbroken"), RECORDS)
