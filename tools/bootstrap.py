@@ -59,7 +59,8 @@ def packages() -> list[Path]:
 def digest() -> str:
     """Return a digest of all that decides what is in .venv."""
     ours = [package / "pyproject.toml" for package in packages()]
-    ours += [file for package in packages() for file in sorted(package.glob("native/*"))]
+    native = (file for package in packages() for file in sorted(package.glob("native/**/*")))
+    ours += [file for file in native if file.is_file()]
     files = [LOCK, PINNED_UV, Path(__file__).resolve(), *ours]
     facts = [f"{file.relative_to(ROOT)} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
     return hashlib.sha256("\n".join([sys.version, str(ROOT), *facts]).encode()).hexdigest()

@@ -53,8 +53,9 @@ def main() -> int:
     """Compile, and run the tests under the sanitizers; return pytest's exit code."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "sanitized.native"
-        sources = sorted(NATIVE.glob("*.c"))
-        _run([COMPILER, *FLAGS, "-o", str(library), *map(str, sources)])
+        sources = [*sorted(NATIVE.glob("*.c")), *sorted(NATIVE.glob("s2n_bignum/*.S"))]
+        included = f"-I{NATIVE / 's2n_bignum/include'}"
+        _run([COMPILER, *FLAGS, included, "-o", str(library), *map(str, sources)])
         runtime = _run([COMPILER, "-print-file-name=libasan.so"]).strip()
         environment = os.environ | {
             PLACE: str(library),

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001  # hatchling runs this file, nothing imports it
-"""Compiles native/*.c into the package when there is a C compiler; without one nothing is lost."""
+"""Compiles native/ into the package when there is a C compiler; without one nothing is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = "native/*.c"
+SOURCES = ("native/*.c", "native/s2n_bignum/*.S")
+INCLUDED = "native/s2n_bignum/include"
 LIBRARY = Path("src/salus/ledger/compiled.native")
 
 
@@ -35,12 +36,14 @@ class CustomBuildHook(BuildHookInterface[Any]):
             return False
         # Under another name first: a process that has the library open keeps the one it has.
         fresh = library.with_suffix(f".{os.getpid()}")
-        sources = [str(source) for source in sorted(Path(self.root).glob(SOURCES))]
-        command = [compiler, "-O3", "-shared", "-fPIC", "-o", str(fresh), *sources]
+        root = Path(self.root)
+        sources = [str(source) for pattern in SOURCES for source in sorted(root.glob(pattern))]
+        flags = ["-O3", "-shared", "-fPIC", "-DS2N_BN_HIDE_SYMBOLS", f"-I{root / INCLUDED}"]
+        command = [compiler, *flags, "-o", str(fresh), *sources]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # fixed arguments
         if answer.returncode != 0:
             fresh.unlink(missing_ok=True)
-            self.app.display_warning(f"{SOURCES} was not compiled: {answer.stderr[-300:]}")
+            self.app.display_warning(f"native/ was not compiled: {answer.stderr[-300:]}")
             return False
         fresh.replace(library)
         return True

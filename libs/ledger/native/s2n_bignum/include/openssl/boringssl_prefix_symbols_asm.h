@@ -1,0 +1,1 @@
+/* AWS-LC's build puts names before its symbols here; ours does not. */
