@@ -21,3 +21,4 @@ def backlog(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "many":
         monkeypatch.setattr(record_judge, "JUDGED_TOGETHER_MIN", 1)
         monkeypatch.setattr(record_judge, "JUDGED_AT_ONCE", 2)
+        monkeypatch.setattr(record_judge, "JUDGED_IN_A_ROW", 1)

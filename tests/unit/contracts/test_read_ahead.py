@@ -44,6 +44,7 @@ RECORDS = backlog()
 def _by_twos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_judge, "JUDGED_TOGETHER_MIN", 1)
     monkeypatch.setattr(record_judge, "JUDGED_AT_ONCE", 2)
+    monkeypatch.setattr(record_judge, "JUDGED_IN_A_ROW", 1)
     monkeypatch.setattr(fold, "RETRY_S", 0)
 
 

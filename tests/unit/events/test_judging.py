@@ -361,6 +361,8 @@ def test_a_batch_is_judged_as_its_records_are_one_by_one(way: str, rows: list[Ro
 
 def by_steps(rows: list[Row]) -> list[Event | RejectedError]:
     judging = BatchJudging([record for part in records_of(rows) for record in part], ring=RING)
+    while judging.judge(3):
+        pass
     judging.verify()
     return judging.verdicts()
 
@@ -434,6 +436,7 @@ def test_before_they_are_verified_there_is_no_verdict() -> None:
     [record] = rows_of([value], signer=SERVICES["storage"])
     record = record.but(topic="salus.storage.events", key=stated.patient.encode())
     judging = BatchJudging([*records_of([record])[0]], ring=RING)
+    judging.judge(1)
 
     with pytest.raises(IndexError):
         judging.verdicts()

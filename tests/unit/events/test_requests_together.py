@@ -384,6 +384,8 @@ RECORDS = st.one_of(
 
 def by_steps(rows: list[Row]) -> list[Event | RejectedError]:
     steps = BatchJudging([record for part in records_of(rows) for record in part], ring=RING)
+    while steps.judge(2):
+        pass
     steps.verify()
     return steps.verdicts()
 

@@ -237,13 +237,12 @@ class Follower:
             left = sum(end - self._folded.get(at, 0) for at, end in self._goal.items())
             _log.info("folding what is there", records=left)
         records, ends, judged = await (self._ahead.popleft() if self._ahead else self._read_next())
-        # While one batch of a backlog is written, the next is verified, and the one after that is judged.
-        while not self._is_rebuilt and len(self._ahead) < BATCHES_AHEAD_MAX:
-            self._ahead.append(asyncio.create_task(self._read_next(), name="read-ahead"))
         # Of what is far behind nobody asks what became of it, unless it is folded when all was folded.
         seen = {} if self._is_rebuilt else self._reader.seen_ends
         kept = {at: end - OUTCOMES_KEPT for at, end in seen.items()}
-        outcomes = await self._fold_batch(records, ends, judged=judged, outcomes_from=kept) if records else {}
+        outcomes: dict[Position, Outcome] = {}
+        if records:
+            outcomes = await self._fold_batch(records, ends, judged=judged, outcomes_from=kept)
         for record in records if outcomes else ():
             if record.offset >= kept.get(_partition_of(record), 0):
                 digest = sha256(record.value or b"").digest()
@@ -273,6 +272,15 @@ class Follower:
         for at in self._reader.partitions:
             # What was read beyond is read again by who folds further.
             self._reader.seek(Position(*at, self._folded.get(at, 0)))
+
+    def _read_further(self) -> None:
+        """Let what follows a batch of a backlog be judged and verified while that is written.
+
+        Not before its transaction has begun: short statements that compete for the interpreter lock with what
+        is judged would take most of that time, and at the long ones nothing would be left to judge.
+        """
+        while self._goal is not None and not self._is_rebuilt and len(self._ahead) < BATCHES_AHEAD_MAX:
+            self._ahead.append(asyncio.create_task(self._read_next(), name="read-ahead"))
 
     async def _read_next(self) -> _Read:
         """Return the next records, the positions after them, and what each states."""
@@ -315,6 +323,7 @@ class Follower:
                 else:
                     old.append(record.at)
             known = await self._store.outcomes(connection, old)
+            self._read_further()
             outcomes, obliged = await self._fold_new(connection, new)
             # Of a backlog, most batches have none that anybody wants.
             wants = any(record.offset >= outcomes_from.get(at, 0) for at, record in last.items())

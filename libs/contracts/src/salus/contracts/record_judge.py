@@ -20,6 +20,7 @@ from salus.runtime.refusal_tally import RefusalTally
 from salus.runtime.unread_records import require_key_gone, unread
 
 JUDGED_AT_ONCE = 250
+JUDGED_IN_A_ROW = 25
 # So many records are a backlog, whose signatures are worth a thread.
 JUDGED_TOGETHER_MIN = 100
 
@@ -66,9 +67,12 @@ class RecordJudge:
                 some = records[first : first + JUDGED_AT_ONCE]
                 others = [record for record in some if _is_judged_with_others(record)]
                 judging = BatchJudging(others, ring=self._identity.ring)
+                # So that /healthz is answered meanwhile, and the next statement of a batch that is written
+                # waits for few: while the database is at work, there is something to judge then.
+                while judging.judge(JUDGED_IN_A_ROW):  # noqa: ASYNC110  # nothing is waited for
+                    await asyncio.sleep(0)
                 begun.together.append(judging)
                 begun.verifications.append(self._in_thread(judging.verify))
-                # So that /healthz is answered while much is folded.
                 await asyncio.sleep(0)
         except BaseException:
             begun.cancel()

@@ -24,7 +24,7 @@ from salus.ledger.signed_batches import MALFORMED, batches_of
 
 
 class BatchJudging:
-    """The verdicts on many records by themselves, in three steps, of which the second may run in a thread.
+    """The verdicts on many records by themselves: `judge`, then `verify`, which a thread may do, `verdicts`.
 
     Events and the tokens of their requests are read together where they are plain. The signatures of requests
     are taken for good first, then verified together, and what rests on one that is not good is judged again
@@ -32,27 +32,34 @@ class BatchJudging:
     """
 
     def __init__(self, records: Sequence[Placed], *, ring: KeyRing) -> None:
-        """Judge the records but for the signatures of their requests."""
+        """Read the records together."""
         self._records = records
         self._ring = ring
         self._signatures: list[Signature] = []
         self._valid: list[bool] = []
         values = cells_of(record.value for record in records)
-        found = requested_attributes(values.data, values.places, ring.catalogue)
-        tokens = signed_tokens(found)
+        self._found = requested_attributes(values.data, values.places, ring.catalogue)
+        self._tokens = signed_tokens(self._found)
+        self._signers = self._signers_of(values)
         # Of each record: the verdict, and which of the signatures it rests on.
         self._verdicts: list[Event | RejectedError] = []
         self._rests_on: list[range] = []
-        for row, (record, signer) in enumerate(zip(records, self._signers(values), strict=True)):
-            first = len(self._signatures)
-            known = None if signer is None else found.type_of(row)
-            read = read_bearer if (token := tokens.get(row)) is None else partial(_meant, token)
+
+    def judge(self, limit: int) -> bool:
+        """Judge some more records but for the signatures of their requests; tell whether any are left."""
+        begin = len(self._verdicts)
+        end = min(begin + limit, len(self._records))
+        for row in range(begin, end):
+            first, signer = len(self._signatures), self._signers[row]
+            known = None if signer is None else self._found.type_of(row)
+            read = read_bearer if (token := self._tokens.get(row)) is None else partial(_meant, token)
             proofs = Proofs(read, self._take_for_good)
-            self._verdicts.append(self._verdict(record, signer, proofs, known=known))
+            self._verdicts.append(self._verdict(self._records[row], signer, proofs, known=known))
             self._rests_on.append(range(first, len(self._signatures)))
+        return end < len(self._records)
 
     def verify(self) -> None:
-        """Verify the signatures; the interpreter lock is free meanwhile."""
+        """Verify the signatures, once all records are judged; the interpreter lock is free meanwhile."""
         self._valid = verify_each(self._signatures)
 
     def verdicts(self) -> list[Event | RejectedError]:
@@ -67,7 +74,7 @@ class BatchJudging:
         self._signatures.append(Signature(public_key, signature, text))
         return True
 
-    def _signers(self, values: Cells) -> list[Party | None]:
+    def _signers_of(self, values: Cells) -> list[Party | None]:
         """Return who signed each record, where that is certain."""
         headers = cells_of(record.header(SIGNATURE_HEADER) for record in self._records)
         batches = batches_of(headers, hash_spans(LEAF_PREFIX, values.data, values.places))
