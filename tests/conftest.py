@@ -13,13 +13,13 @@ from typing import Protocol
 import pytest
 from hypothesis import settings
 
+from salus.crypto.scratch_folders import scratch_folder
 from salus.devkit.addresses import Addresses
 from salus.devkit.narration import PlainNarrator
 from salus.devkit.network import Plan
 from salus.devkit.parts import find_parts
 from salus.devkit.platform import Platform
 from salus.devkit.processes import Place
-from salus.devkit.scratch import scratch_folder
 
 # Its promises and laws are tests, and say what did not hold.
 pytest.register_assert_rewrite("salus.contracts.testing")
@@ -39,6 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(HERE).parts[0]
         if folder in GROUPED:
             item.add_marker(pytest.mark.xdist_group(folder))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes that are no text by their argument: the processes have to name all tests alike."""
+    is_text = not isinstance(val, bytes) or (val.isascii() and val.decode().isprintable())
+    return None if is_text else argname
 
 
 @pytest.fixture(scope="session")

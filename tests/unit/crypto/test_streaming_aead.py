@@ -123,7 +123,11 @@ def test_no_segment_opens_elsewhere_changed_or_under_another_key(data: st.DataOb
             by.open(number, raw, last=is_last)
 
 
-@pytest.mark.parametrize("header", [b"", HEADER[:-1], HEADER + b"x", b"\x29" + HEADER[1:]])
+@pytest.mark.parametrize(
+    "header",
+    [b"", HEADER[:-1], HEADER + b"x", b"\x29" + HEADER[1:]],
+    ids=["none", "short", "long", "other"],
+)
 def test_another_stream_header_is_refused(header: bytes) -> None:
     with pytest.raises(CryptoError):
         cipher(header=header)

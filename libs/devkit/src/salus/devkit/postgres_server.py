@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from salus.crypto.scratch_folders import scratch_folder
 from salus.devkit.errors import BuildError, MissingToolError, StartError
 from salus.devkit.free_ports import HOST, free_ports
 from salus.devkit.narration import SilentNarrator
 from salus.devkit.processes import Place, ProcessRecord, is_alive, send, spawn, stop
-from salus.devkit.scratch import scratch_folder
 from salus.devkit.tools import run_tool
 from salus.devkit.waiting import until
 

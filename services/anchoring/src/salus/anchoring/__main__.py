@@ -7,8 +7,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import structlog
 from fastapi import FastAPI
@@ -35,6 +33,7 @@ from salus.archive.fsck import Stores
 from salus.archive.log import LogReader
 from salus.archive.receipts import ReceiptMaker
 from salus.archive.trust import Trust
+from salus.crypto.scratch_folders import scratch_folder
 from salus.crypto.signing_keys import key_place
 from salus.crypto.text_files import read_text_file
 from salus.events.contexts.ledger import BlockSealed, CheckpointPublished
@@ -158,7 +157,7 @@ def open_event_index(settings: Settings, log: str, closing: AsyncExitStack) -> E
     """Return the index in the operator's file, or in one that `closing` removes."""
     file = settings.event_index_file
     if file is None:
-        file = Path(closing.enter_context(TemporaryDirectory(prefix="salus-anchoring-"))) / "events.sqlite"
+        file = closing.enter_context(scratch_folder("salus-anchoring-")) / "events.sqlite"
     index = EventIndex(file, log=log)
     closing.callback(index.close)
     return index

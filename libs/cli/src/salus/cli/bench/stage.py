@@ -20,11 +20,11 @@ from salus.cli.checking import LOG_BUCKET
 from salus.cli.exits import CommandError, Exit
 from salus.client import Publisher
 from salus.client.auth import RequestLine, make_bearer, make_possession
+from salus.crypto.scratch_folders import scratch_folder
 from salus.devkit.narration import Narrator
 from salus.devkit.network import Plan
 from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, exit_code, is_alive, spawn, stop
-from salus.devkit.scratch import scratch_folder
 from salus.devkit.services import sequencer_name
 from salus.devkit.waiting import until
 from salus.events.bearer import audience_of

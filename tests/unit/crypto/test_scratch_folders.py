@@ -1,14 +1,16 @@
+"""Temporary folders go with their process, or with the next one."""
+
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
 
-from salus.devkit.scratch import scratch_folder
+from salus.crypto.scratch_folders import scratch_folder
 
 USER = """
 import pathlib, sys
-from salus.devkit.scratch import scratch_folder
+from salus.crypto.scratch_folders import scratch_folder
 with scratch_folder("salus-x-", place=pathlib.Path(sys.argv[1])) as folder:
     (folder / "data").write_text("much")
     print(folder, flush=True)
