@@ -18,10 +18,10 @@ from salus.events.event_types import OPERATOR
 from salus.events.parties import Party
 from salus.messaging import Operation
 from salus.runtime.kafka_acls import Known, rights_of_party
+from salus.runtime.kafka_settings import KafkaSettings
 from salus.runtime.manifests import Manifest, Role
 from salus.runtime.settings import (
     DatabaseSettings,
-    KafkaSettings,
     NoteKeySettings,
     ObjectSettings,
     ProcessSettings,

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from salus.crypto.private_files import write_private
 from salus.messaging import Brokers
-from salus.runtime.settings import KafkaSettings, ObjectSettings
+from salus.runtime.kafka_settings import KafkaSettings
+from salus.runtime.settings import ObjectSettings
 
 
 @pytest.fixture(autouse=True)

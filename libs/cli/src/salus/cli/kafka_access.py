@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from salus.cli.exits import CommandError, Exit
 from salus.messaging import Bootstrap
-from salus.runtime.settings import kafka_of_environment
+from salus.runtime.kafka_settings import kafka_of_environment
 
 KAFKA_VARIABLE = "SALUS_KAFKA_BOOTSTRAP"
 """Its companions say as whom."""

@@ -21,7 +21,7 @@ from salus.devkit.narration import Narrator
 from salus.devkit.processes import Place, ProcessRecord
 from salus.devkit.tools import engine_answers
 from salus.messaging import Bootstrap
-from salus.runtime.settings import kafka_of_environment
+from salus.runtime.kafka_settings import kafka_of_environment
 
 GIVEN = ("SALUS_KAFKA_BOOTSTRAP", "SALUS_S3_ENDPOINT", "SALUS_S3_ACCESS_KEY", "SALUS_S3_SECRET_KEY")
 

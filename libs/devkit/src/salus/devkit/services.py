@@ -22,8 +22,8 @@ from salus.devkit.processes import Place, ProcessRecord, is_alive, spawn
 from salus.devkit.run_record import RunningService
 from salus.devkit.waiting import until
 from salus.events.contexts import CATALOGUE
+from salus.runtime.kafka_settings import KafkaSettings
 from salus.runtime.manifests import Manifest, services
-from salus.runtime.settings import KafkaSettings
 
 PROBE_S_MAX = 8.0
 PROBE_PERIOD_S = 0.2
