@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import stat
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ import pytest
 
 from salus.cli import storing
 from salus.cli.exits import CommandError, Exit
-from salus.client.bounded_http import bounded_client
+from salus.client.bounded_http import bounded_client, raw_client
 from salus.devkit.network import NetworkFolder
 from salus.events.did import LocalSigner
 
@@ -45,6 +46,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[httpx.TransportError
             return bounded_client(bytes_max, **options, transport=httpx.MockTransport(handle))
 
         monkeypatch.setattr(storing, "bounded_client", client)
+        monkeypatch.setattr(storing, "raw_client", partial(client, None))
 
     monkeypatch.setattr(storing, "call", allowed)
     monkeypatch.setattr(storing, "require_service", lambda *_: "http://storage")
@@ -59,7 +61,7 @@ def commands(tmp_path: Path) -> dict[str, Callable[[], Coroutine[Any, Any, Any]]
     asked = {"object": "scan-1", "patient": PATIENT}
     return {
         "put": partial(storing._put, platform, SIGNER, file, asked, kind="image/png", decided=True),
-        "get": partial(storing._get, platform, SIGNER, asked),
+        "get": partial(storing._get, platform, SIGNER, asked, None, io.BytesIO().write),
         "open": partial(storing._open, platform, SIGNER, b"{}", asked, {"patient": PATIENT}),
     }
 
@@ -171,3 +173,78 @@ def test_a_script_says_yes_beforehand_or_is_refused(
 
     storing.erase(PATIENT, "patient-request", yes=True)
     assert erased == [f"DELETE /subjects/{PATIENT}/key"]
+
+
+CONTENT = bytes(range(256)) * 100
+
+
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[httpx.Request]:
+    """Storage with an object in gzip's coding, of which it breaks off the last byte if asked for `-1`."""
+    asked: list[httpx.Request] = []
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield CONTENT[:7]
+        raise httpx.RemoteProtocolError("closed")
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        given = request.headers.get("range")
+        if given == "bytes=-9":
+            part = {"Content-Range": f"bytes 25591-25599/{len(CONTENT)}", "Content-Length": "9"}
+            return httpx.Response(206, headers=part, content=broken())
+        if given == "bytes=99999-":
+            problem = b'{"code": "range-not-satisfiable", "detail": "no byte"}'
+            return httpx.Response(416, stream=httpx.ByteStream(problem))
+        if given:
+            part = {"Content-Range": f"bytes 2-4/{len(CONTENT)}", "Content-Length": "3"}
+            return httpx.Response(206, headers=part, stream=httpx.ByteStream(CONTENT[2:5]))
+        coded = {"Content-Encoding": "gzip", "Content-Length": str(len(CONTENT))}
+        return httpx.Response(200, headers=coded, stream=httpx.ByteStream(CONTENT))
+
+    def client(**options: Any) -> httpx.AsyncClient:
+        return raw_client(**options, transport=httpx.MockTransport(handle))
+
+    monkeypatch.setattr(storing, "raw_client", client)
+    monkeypatch.setattr(storing, "call", allowed)
+    monkeypatch.setattr(storing, "require_service", lambda *_: "http://storage")
+    monkeypatch.setattr(storing, "running_platform", lambda: platform_in(tmp_path))
+    monkeypatch.setattr(storing, "signer_of", lambda *_: SIGNER)
+    return asked
+
+
+def test_an_object_is_written_as_it_was_stored(serving: list[httpx.Request], tmp_path: Path) -> None:
+    """Case S2: nobody undoes the content coding that it came in."""
+    place = tmp_path / "scan"
+    storing.get("scan-1", PATIENT, output=place, purpose="TREAT")
+
+    assert place.read_bytes() == CONTENT
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+    assert "range" not in serving[0].headers
+
+
+def test_a_range_of_an_object_is_written(serving: list[httpx.Request], tmp_path: Path) -> None:
+    place = tmp_path / "part"
+    storing.get("scan-1", PATIENT, part="2-4", output=place, purpose="TREAT")
+
+    assert place.read_bytes() == CONTENT[2:5]
+    assert serving[0].headers["range"] == "bytes=2-4"
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "sentence"),
+    [
+        ("-9", Exit.NO, "the read was broken off: the content ended after 7 of 9 bytes"),
+        ("99999-", Exit.NO, "range-not-satisfiable"),
+        ("0-1,4-5", Exit.USAGE, "nothing was read"),
+    ],
+)
+def test_a_read_that_does_not_come_whole_leaves_no_file(
+    serving: list[httpx.Request], tmp_path: Path, part: str, code: Exit, sentence: str
+) -> None:
+    with pytest.raises(CommandError, match=sentence) as ended:
+        storing.get("scan-1", PATIENT, part=part, output=tmp_path / "part", purpose="TREAT")
+
+    assert ended.value.code is code
+    assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
+    assert len(serving) == (code is Exit.NO)

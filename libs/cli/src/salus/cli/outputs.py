@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ import typer
 
 from salus.cli.exits import CommandError, Exit
 from salus.cli.stdout import OutputError
-from salus.crypto.private_files import write_private
+from salus.crypto.private_files import replacing_private, write_private
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to; stdout by default.")]
 Force = Annotated[bool, typer.Option("--force", help="Write the raw bytes even to a terminal.")]
@@ -83,6 +83,32 @@ def require_place(output: Path | None, *, undone: str, force: bool = True) -> No
         raise CommandError(Exit.USAGE, f"{output}: there is no folder {output.parent}; {undone}")
     if output.is_dir():
         raise CommandError(Exit.USAGE, f"{output} is a folder; {undone}")
+
+
+Sink = Callable[[bytes], object]
+"""Takes the pieces of a result, one after the other."""
+
+
+@contextmanager
+def handing_over(output: Path | None, *, done: str) -> Iterator[Sink]:
+    """Give a result to a private file or to stdout piece by piece; a file is there once all of it came.
+
+    Raises:
+        CommandError: it cannot be written; with what was done.
+    """
+    if output is None:
+        outputs = Outputs()
+        with outputs.printing():
+            yield sys.stdout.buffer.write
+            sys.stdout.buffer.flush()
+        outputs.require_all(done)
+        return
+    try:
+        with replacing_private(output) as file:
+            yield file.write
+    except OSError as error:
+        told = f"{done}; {output} cannot be written: {error.strerror}"
+        raise CommandError(Exit.NOT_WRITTEN, told) from error
 
 
 def hand_over(content: bytes, output: Path | None, *, done: str, private: bool) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -34,12 +36,14 @@ from salus.cli.consents import BreakGlass, Decision, Purpose, question
 from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
-from salus.cli.outputs import Force, Output, hand_over, printing, require_place
+from salus.cli.outputs import Force, Output, Sink, hand_over, handing_over, printing, require_place
 from salus.cli.own_types import catalogue_for
 from salus.cli.refusal_advice import advised
 from salus.cli.service_answers import checked_answer, read_answer
 from salus.cli.state import require_service, running_platform
-from salus.client.bounded_http import bounded_client
+from salus.cli.transfer_bar import transfer_bar
+from salus.client.bounded_http import bounded_client, raw_client
+from salus.client.objects import ObjectBrokenOffError, ObjectRefusedError, open_object
 from salus.client.pseudonyms import new_nonce
 from salus.devkit.platform import Platform
 from salus.events.contexts.storage import SubjectErased
@@ -75,6 +79,7 @@ class _Erased(msgspec.Struct, frozen=True):
 
 app = typer.Typer(no_args_is_help=True, help="Encrypted objects under their patients' keys.")
 CHUNK_BYTES = 256 * 1024
+RANGE = re.compile(r"[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18}", re.ASCII)
 NOTHING_ERASED = "nothing was erased"
 BASES = Choices(get_args(get_type_hints(SubjectErased)["basis"]))
 
@@ -164,15 +169,22 @@ async def _put(
 
 
 async def _chunks(file: Path) -> AsyncIterator[bytes]:
-    with file.open("rb") as source:
+    with file.open("rb") as source, transfer_bar("storing", os.fstat(source.fileno()).st_size) as advance:
         while chunk := source.read(CHUNK_BYTES):
             yield chunk
+            advance(len(chunk))
 
 
 @app.command()
 def get(
     object_id: Annotated[str, typer.Argument(metavar="OBJECT", help="The object's id.")],
     patient: Annotated[str, typer.Option(help="Whose it is: her pseudonym.")],
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--range", metavar="BYTES", help="A part of it: 0-99, 100- from there on, -100 the last."
+        ),
+    ] = None,
     output: Output = None,
     force: Force = False,
     purpose: Purpose = None,
@@ -181,26 +193,49 @@ def get(
     key: KeyFile = None,
     key_id: KeyId = None,
 ) -> None:
-    """Ask for a decision and read an object under it."""
+    """Ask for a decision and read an object under it; it comes as it was stored, also in its content coding.
+
+    A file is there once all of it came. What stdout got before a read was broken off is genuine.
+    """
+    if part is not None and not RANGE.fullmatch(part):
+        raise CommandError(Exit.USAGE, "--range: 0-99, 100- or -100; nothing was read")
     require_place(output, undone="nothing was read", force=force)
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
     asked = question(patient, object_id, action="read", purpose=purpose, break_glass=break_glass)
-    content = run_until_signal(_get(platform, signer, asked))
-    hand_over(content, output, done=f"{object_id} was read", private=True)
+    with handing_over(output, done=f"{object_id} was read") as sink:
+        run_until_signal(_get(platform, signer, asked, part, sink))
 
 
-async def _get(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -> bytes:
+async def _get(
+    platform: Platform, signer: LocalSigner, asked: dict[str, Any], part: str | None, sink: Sink
+) -> None:
+    """Read an object, or the part of it, into what takes its pieces; raises CommandError."""
     token = await _decision(platform, signer, asked)
-    url = require_service(platform, "storage")
-    headers, auth = {"Salus-Decision": token}, signing(signer, "storage", platform.network)
-    path, query = f"/objects/{asked['object']}", {"patient": asked["patient"]}
-    with answering("storage"):
-        async with bounded_client(None, trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
-            answer = await http.get(path, params=query, headers=headers, auth=auth)
-    if answer.is_error:
-        raise refusal("storage", answer)
-    return answer.content
+    url, auth = require_service(platform, "storage"), signing(signer, "storage", platform.network)
+    timeout = httpx.Timeout(CALL_S_MAX)
+    try:
+        with answering("storage"):
+            async with (
+                raw_client(trust_env=False, base_url=url, timeout=timeout) as http,
+                open_object(
+                    http,
+                    asked["object"],
+                    patient=asked["patient"],
+                    decision=token,
+                    auth=auth,
+                    byte_range=part,
+                ) as stream,
+            ):
+                with transfer_bar("reading", stream.length) as advance:
+                    async for piece in stream.pieces():
+                        sink(piece)
+                        advance(len(piece))
+    except ObjectRefusedError as refused:
+        raise refusal("storage", refused.answer) from None
+    except ObjectBrokenOffError as error:
+        told = f"the read was broken off: {error}; `salus audit search --patient` says why"
+        raise CommandError(Exit.NO, told) from error
 
 
 async def _decision(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -> str:

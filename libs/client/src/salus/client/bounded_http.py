@@ -29,6 +29,11 @@ def bounded_client(bytes_max: int | None, **options: Any) -> httpx.AsyncClient:
     )
 
 
+def raw_client(**options: Any) -> httpx.AsyncClient:
+    """Return a client for whoever reads answers as they come, piece by piece, and expands nothing."""
+    return httpx.AsyncClient(headers={"Accept-Encoding": "identity"}, **options)
+
+
 async def _bound(bytes_max: int | None, answer: httpx.Response) -> None:
     coding = answer.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":

@@ -6,6 +6,8 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,10 +35,17 @@ def open_private(path: Path, flags: int) -> BinaryIO:
 
 
 def write_private(path: Path, content: bytes, *, fresh: bool = False, durable: bool = True) -> None:
-    """Write a file of mode 0600 by renaming a complete one over it; a crash leaves the old file.
+    """Write a file of mode 0600 by renaming a complete one over it, as `replacing_private` does."""
+    with replacing_private(path, fresh=fresh, durable=durable) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing_private(path: Path, *, fresh: bool = False, durable: bool = True) -> Iterator[BinaryIO]:
+    """Yield a file of mode 0600 that takes the place of another once it is complete; a crash leaves the old.
 
     With `fresh`, an existing file is left as it is and FileExistsError raised. What is not `durable` may be
-    lost or cut off when the machine ends, so its reader checks it.
+    lost or cut off when the machine ends, so its reader checks it. An error inside leaves the old file, too.
 
     Raises:
         OSError: among others, the path is a device, a pipe or a socket, which a file must not replace.
@@ -47,7 +56,7 @@ def write_private(path: Path, content: bytes, *, fresh: bool = False, durable: b
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
