@@ -1,4 +1,7 @@
-"""Storage in a process that is killed between two steps of an erasure; run by `test_killed_erasures.py`."""
+"""Storage in a process that is killed between two steps of an erasure, or of an upload.
+
+Run by `test_killed_erasures.py` and `test_killed_uploads.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,22 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
+from inspect import iscoroutinefunction
 from typing import Any
 
 from salus.contracts.obligations import Obligations
 from salus.contracts.reactor_host import ReactorHost
 from salus.contracts.service import run
-from salus.events.contexts.storage import SubjectErased, SubjectKeyDestroyed
+from salus.events.contexts.storage import ObjectStored, SubjectErased, SubjectKeyDestroyed
 from salus.objects import S3Objects
 from salus.runtime.publishing import ServicePublisher
 from salus.storage.__main__ import SERVICE
 from salus.storage.adapters.vault import FOLDER, BucketVault
+from salus.storage.handlers.sealed_upload import SealedUpload
 
+UPLOAD_STEPS = ("midway", "stored", "named")
+# After so many segments, of which some are in the object store.
+SEGMENTS_BEFORE_DEATH = 20
 STEPS = ("stated", "folded", "taken", "halfway", "destroyed", "recorded")
 
 
@@ -32,6 +40,13 @@ def dying(
     method = getattr(owner, name)
 
     @wraps(method)
+    def last_of_thread(*arguments: Any, **named: Any) -> Any:
+        answer = method(*arguments, **named)
+        if when(*arguments):
+            die()
+        return answer
+
+    @wraps(method)
     async def last(*arguments: Any, **named: Any) -> Any:
         if before and when(*arguments):
             die()
@@ -40,7 +55,7 @@ def dying(
             die()
         return answer
 
-    setattr(owner, name, last)
+    setattr(owner, name, last if iscoroutinefunction(method) else last_of_thread)
 
 
 def about(kind: type) -> Callable[..., bool]:
@@ -61,6 +76,12 @@ def main(step: str) -> None:
             dying(BucketVault, "destroy")
         case "recorded":
             dying(ServicePublisher, "publish", when=about(SubjectKeyDestroyed))
+        case "midway":
+            dying(SealedUpload, "_sealed", when=lambda _, index, *__: index == SEGMENTS_BEFORE_DEATH)
+        case "stored":
+            dying(S3Objects, "put_stream", when=lambda *_: True)
+        case "named":
+            dying(ServicePublisher, "publish", when=about(ObjectStored))
         case _:
             sys.exit(f"no such step: {step}")
     run(SERVICE)

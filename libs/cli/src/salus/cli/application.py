@@ -72,6 +72,7 @@ COMMANDS = {
     "approve": Place("approvals:approve", "People and access"),
     "consent": Place("consents:app", "People and access"),
     "object": Place("storing:app", "People and access"),
+    "storage": Place("bucket_verification:app", "Facts"),
 }
 
 

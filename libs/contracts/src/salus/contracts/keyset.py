@@ -89,9 +89,10 @@ class KeysetQuery:
     def page(self, rows: Sequence[Mapping[str, Any]], *, limit: int) -> KeysetPage:
         """Return the page that was read by `statement`."""
         shown = rows[:limit]
-        return KeysetPage(shown, self._cursor(shown[-1]) if len(rows) > limit else None)
+        return KeysetPage(shown, self.cursor(shown[-1]) if len(rows) > limit else None)
 
-    def _cursor(self, row: Mapping[str, Any]) -> str:
+    def cursor(self, row: Mapping[str, Any]) -> str:
+        """Return the cursor of the page after this row, which need not be there."""
         values = msgspec.json.encode([row[name] for name in self.order])
         return urlsafe_b64encode(values).rstrip(b"=").decode()
 

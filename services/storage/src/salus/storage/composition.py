@@ -15,10 +15,12 @@ from salus.events.requests import Request
 from salus.objects import S3Objects
 from salus.runtime.service import Check
 from salus.storage.adapters.facts import ERASURE, SUBJECTS, FoldedFacts
+from salus.storage.adapters.object_table import FoldedInventory
 from salus.storage.adapters.problems import install as install_problems
 from salus.storage.adapters.vault import BucketVault
 from salus.storage.api import Desk, routes
 from salus.storage.domain import SubjectState, destruction_of
+from salus.storage.handlers.bucket_verification import BucketVerification
 from salus.storage.handlers.key_sweep import KeySweep
 from salus.storage.handlers.reading import Reading
 from salus.storage.handlers.refusals import Refusals
@@ -28,6 +30,7 @@ from salus.storage.handlers.storing import Storing
 from salus.storage.handlers.subjects import Subjects
 from salus.storage.settings import Settings
 from salus.storage.stores import open_buckets, open_kms
+from salus.storage.verification_api import verification_routes
 
 # It waits for the object store, Kafka and the database, which are checks of their own.
 KEY_SWEEP_AGE_S_MAX = 600.0
@@ -100,3 +103,6 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
         now=around.now,
     )
     app.include_router(routes(desk))
+    inventory = FoldedInventory(around.follower, around.store)
+    verification = BucketVerification(facts, inventory, objects, vault)
+    app.include_router(verification_routes(verification, around.authenticate))

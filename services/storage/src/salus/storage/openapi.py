@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from salus.runtime.openapi import StandIn
 from salus.storage.api import Desk, routes
 from salus.storage.transfers import Limits
+from salus.storage.verification_api import verification_routes
 
 
 def add_routes(app: FastAPI, stand_in: StandIn) -> None:
@@ -32,3 +33,4 @@ def add_routes(app: FastAPI, stand_in: StandIn) -> None:
         now=stand_in.now,
     )
     app.include_router(routes(desk))
+    app.include_router(verification_routes(behind, stand_in.authenticate))

@@ -53,6 +53,28 @@ class Subjects(Protocol):
         """Return the key of each of whom it is recorded that they are erased and their key is gone."""
 
 
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where the event of an object says that it lies."""
+
+    location: str
+    patient: str
+    object: str
+
+
+class Inventory(Protocol):
+    """Every object that the topics name, by where it lies."""
+
+    async def catch_up(self) -> None:
+        """Return once every event published before the call is folded; raises MessagingError."""
+
+    def located(self, *, after: str) -> AsyncIterator[Located]:
+        """Yield the objects that lie behind a place, in the order of their places, also those of erased."""
+
+    async def at(self, location: str) -> Located | None:
+        """Return the object that lies at a place."""
+
+
 class Announcer(Protocol):
     """States facts on the storage topic."""
 

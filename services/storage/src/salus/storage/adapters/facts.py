@@ -12,7 +12,9 @@ from salus.contracts.contract import Contract, ContractHost
 from salus.contracts.facts import FactWriter
 from salus.contracts.ports import Fold, States
 from salus.contracts.reactors import Reactor
+from salus.contracts.table_projection import TableProjection
 from salus.events.event_types import EventData
+from salus.storage.adapters.object_table import BY_LOCATION, object_rows
 from salus.storage.domain import (
     EpochState,
     ObjectState,
@@ -31,7 +33,12 @@ STORAGE_TOPIC = "salus.storage.events"
 CONSENT_TOPIC = "salus.consent.events"
 SUBJECTS = Contract(kind="subject", topic=STORAGE_TOPIC, state=SubjectState, evolve=evolve_subject)
 OBJECTS = Contract(
-    kind="object", topic=STORAGE_TOPIC, state=ObjectState, evolve=evolve_object, aggregate=object_of
+    kind="object",
+    topic=STORAGE_TOPIC,
+    state=ObjectState,
+    evolve=evolve_object,
+    aggregate=object_of,
+    tables=(TableProjection(BY_LOCATION, object_rows),),
 )
 EPOCHS = Contract(
     kind="epoch",
