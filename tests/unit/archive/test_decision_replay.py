@@ -62,7 +62,6 @@ async def test_each_kind_of_decision_follows_again() -> None:
         ({"obligations": ("nothing",)}, ["obligations"]),
         ({"consents": ("c",)}, ["consents"]),
         ({"object": "o-2"}, ["inputs"]),
-        ({"principal": DOCTOR.did}, None),
     ],
 )
 async def test_a_decision_that_does_not_follow_is_found(
