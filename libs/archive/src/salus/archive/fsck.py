@@ -35,7 +35,7 @@ from salus.archive.identity_positions import IdentityPositions
 from salus.archive.kept_memory import keep_freed_memory
 from salus.archive.listing import Listing, list_ledger
 from salus.archive.repetitions import Repetitions
-from salus.archive.report import Counts, OnProgress, Progress, Report
+from salus.archive.report import Counts, Finding, OnProgress, Progress, Report
 from salus.archive.resuming import Memory
 from salus.archive.trust import Trust
 from salus.events.contexts import CATALOGUE
@@ -129,42 +129,24 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         identities = rightly_accepted(trust, identities, CATALOGUE)
         listing.judged_by = _digest_of(identities)
     stretches = [_recalled(stretch, listing, memory) for stretch in cut(listing, log, shards)]
-    counts = log.counts
-    rights = None if identities is None else RightsJudge(whole_ring(trust, identities, CATALOGUE))
-    hashes: dict[tuple[int, int], bytes] = {}
-    covered: dict[tuple[int, int], CoverageChecker | None] = {}
     total = sum(len(stretch.heights) for stretch in stretches)
     work = _Work(trust, identities)
     if workers and isinstance(source, StoreAddress) and total >= BLOCKS_FOR_WORKERS_MIN:
         results = _check_in_workers(work, source, stretches, workers)
     else:
         results = _check_here(work, stores, stretches)
-    archive = BlockArchive(stores.ledger)
-    duplicates = DuplicateChecker(archive, verifiers, window)
-    times, positions = HeaderTimes(), IdentityPositions()
-    repetitions = Repetitions(archive, verifiers) if deep else None
+    counts, across = log.counts, _AcrossStretches(work, BlockArchive(stores.ledger), window, deep=deep)
     async for checked in results:
-        checked.findings += await duplicates.take(checked)
+        await across.take(checked)
         findings += checked.findings
-        times.take(checked.shard, checked.times_off.items())
-        positions.take(checked.shard, checked.known)
-        if repetitions:
-            repetitions.take(checked)
-        if rights:
-            rights.take(checked)
         if memory:
             memory.remember(listing.mark(checked.span), checked)
-        hashes |= {(checked.shard, height): h for height, h in checked.hashes.items()}
-        covered[checked.shard, checked.start] = checked.coverage
         _add(counts, checked.counts)
         on_progress(Progress("blocks", counts.blocks, total, counts.rows))
-    findings += rights.findings() if rights else ()
-    findings += await repetitions.notes() if repetitions else ()
-    findings += [*times.notes(), *positions.findings(findings)]
-    seen = [of for _, of in sorted(covered.items(), key=itemgetter(0))]
+    findings += await across.findings(findings)
     findings += [
-        *check_order(log, hashes, shards, listing),
-        *check_coverage(seen, shards, log, trust.founders),
+        *check_order(log, across.hashes, shards, listing),
+        *check_coverage(across.covered(), shards, log, trust.founders),
     ]
     ok = not any(finding.severity == "error" for finding in findings)
     return Report(
@@ -175,6 +157,42 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         seconds=round(time.monotonic() - began, 3),
         checkpoint=checkpoint,
     )
+
+
+class _AcrossStretches:
+    """What is checked over all blocks of all shards; stretches come in any order."""
+
+    def __init__(self, work: _Work, archive: BlockArchive, window: WindowSize, *, deep: bool) -> None:
+        trust, identities = work.trust, work.identities
+        self._duplicates = DuplicateChecker(archive, trust.shards, window)
+        self._times, self._positions = HeaderTimes(), IdentityPositions()
+        self._repetitions = Repetitions(archive, trust.shards) if deep else None
+        self._rights = None if identities is None else RightsJudge(whole_ring(trust, identities, CATALOGUE))
+        self.hashes: dict[tuple[int, int], bytes] = {}
+        self._covered: dict[tuple[int, int], CoverageChecker | None] = {}
+
+    async def take(self, checked: Checked) -> None:
+        """Take what was found of a stretch; what it repeats of others is added to its findings."""
+        checked.findings += await self._duplicates.take(checked)
+        self._times.take(checked.shard, checked.times_off.items())
+        self._positions.take(checked.shard, checked.known)
+        if self._repetitions:
+            self._repetitions.take(checked)
+        if self._rights:
+            self._rights.take(checked)
+        self.hashes |= {(checked.shard, height): h for height, h in checked.hashes.items()}
+        self._covered[checked.shard, checked.start] = checked.coverage
+
+    async def findings(self, before: Sequence[Finding]) -> list[Finding]:
+        """Return what is found once all are taken, besides what was found before."""
+        found = [*(self._rights.findings() if self._rights else ())]
+        found += await self._repetitions.notes() if self._repetitions else ()
+        found += self._times.notes()
+        return [*found, *self._positions.findings([*before, *found])]
+
+    def covered(self) -> list[CoverageChecker | None]:
+        """Return which records each stretch has, in the order of shards and heights."""
+        return [of for _, of in sorted(self._covered.items(), key=itemgetter(0))]
 
 
 def _digest_of(topic: IdentityTopic) -> bytes:

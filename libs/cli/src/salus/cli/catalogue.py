@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -103,6 +103,12 @@ app.command()(activate)
 app.command()(withdraw)
 
 
+_AS_RELEASED = (
+    "it is judged as a type of the release; --member says whose it is, and gives it the definition of "
+    "Sealed, which sealed fields refer to"
+)
+
+
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="A JSON Schema.", exists=True, dir_okay=False)],
@@ -138,35 +144,28 @@ def check(
         older = partial(_active, network)
     compared = [] if faults else ([_given(against)] if against else older(schema))
     breaks = [(name, each) for name, before in compared for each in breaks_between(before, schema)]
+    names = [name for name, _ in compared]
     if as_json:
-        emit(
-            {
-                "faults": faults,
-                "compared_with": [name for name, _ in compared],
-                "breaks": [
-                    {"with": name, "field": each.field, "why": each.why, "sides": each.sides}
-                    for name, each in breaks
-                ],
-            }
-        )
+        told = [{"with": name, "field": it.field, "why": it.why, "sides": it.sides} for name, it in breaks]
+        emit({"faults": faults, "compared_with": names, "breaks": told})
     else:
         if member is None and isinstance(schema, dict) and own_type_of(schema):
-            out.print(
-                "it is judged as a type of the release; --member says whose it is, and gives it the "
-                "definition of Sealed, which sealed fields refer to",
-                soft_wrap=True,
-            )
-        for sentence in (*faults, *(f"{name}: {each}" for name, each in breaks)):
-            out.print(styled("[red]✗[/] {}", sentence))
-        names = ", ".join(name for name, _ in compared) or "nothing, for no version of it is in force"
-        if faults:
-            out.print(styled("[red]it cannot be an event type[/], and was compared with nothing"))
-        elif breaks:
-            out.print(styled("[red]it cannot take the place of[/] {}", names))
-        else:
-            out.print(styled("[green]✓[/] it may be an event type; compared with {}", names))
+            out.print(_AS_RELEASED, soft_wrap=True)
+        _tell(faults, [f"{name}: {each}" for name, each in breaks], names)
     if faults or breaks:
         raise typer.Exit(Exit.NO)
+
+
+def _tell(faults: Sequence[str], breaks: Sequence[str], compared: Sequence[str]) -> None:
+    for sentence in (*faults, *breaks):
+        out.print(styled("[red]✗[/] {}", sentence))
+    names = ", ".join(compared) or "nothing, for no version of it is in force"
+    if faults:
+        out.print(styled("[red]it cannot be an event type[/], and was compared with nothing"))
+    elif breaks:
+        out.print(styled("[red]it cannot take the place of[/] {}", names))
+    else:
+        out.print(styled("[green]✓[/] it may be an event type; compared with {}", names))
 
 
 def _facts(entry: EventType) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Coroutine
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -37,51 +38,58 @@ LOG_BUCKET = "salus-log"
 S3_VARIABLES = ("SALUS_S3_ENDPOINT", "SALUS_S3_ACCESS_KEY", "SALUS_S3_SECRET_KEY")
 
 
+NetworkFile = Annotated[
+    Path | None,
+    typer.Option(help="network.json of another network; its store is in SALUS_S3_ENDPOINT and so on."),
+]
+Deep = Annotated[
+    bool,
+    typer.Option(
+        "--deep",
+        help="Also judge every event's signature again, by the keys of its time, and who had the right "
+        "to what consent and storage did for them.",
+    ),
+]
+Workers = Annotated[int | None, typer.Option(min=0, help="Processes; as many as cores by default.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on where an interrupted run stopped: bodies that it found whole, and that the store "
+        "still lists as they were, are not read again; everything else is.",
+    ),
+]
+Extends = Annotated[
+    Path | None,
+    typer.Option(
+        help="A checkpoint of this log that you kept, such as the state file of `ledger monitor`, which "
+        "the log must extend.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+Window = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=PAIRS_MAX,
+        help="Among so many accepted events of a shard no source and id may be there twice: what the "
+        "network's sequencers have as SALUS_DUPLICATES_WINDOW.",
+    ),
+]
+WindowBlocks = Annotated[
+    int, typer.Option(min=1, help="And not among more blocks: their SALUS_DUPLICATES_WINDOW_BLOCKS.")
+]
+
+
 def check(  # what is checked, how thoroughly and how fast
-    network: Annotated[
-        Path | None,
-        typer.Option(help="network.json of another network; its store is in SALUS_S3_ENDPOINT and so on."),
-    ] = None,
-    deep: Annotated[
-        bool,
-        typer.Option(
-            "--deep",
-            help="Also judge every event's signature again, by the keys of its time, and who had the right "
-            "to what consent and storage did for them.",
-        ),
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; as many as cores by default.")
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Go on where an interrupted run stopped: bodies that it found whole, and that the store "
-            "still lists as they were, are not read again; everything else is.",
-        ),
-    ] = False,
-    extends: Annotated[
-        Path | None,
-        typer.Option(
-            help="A checkpoint of this log that you kept, such as the state file of `ledger monitor`, which "
-            "the log must extend.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
-    duplicates_window: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=PAIRS_MAX,
-            help="Among so many accepted events of a shard no source and id may be there twice: what the "
-            "network's sequencers have as SALUS_DUPLICATES_WINDOW.",
-        ),
-    ] = WINDOW_OF_THE_FORMAT.pairs,
-    duplicates_window_blocks: Annotated[
-        int, typer.Option(min=1, help="And not among more blocks: their SALUS_DUPLICATES_WINDOW_BLOCKS.")
-    ] = WINDOW_OF_THE_FORMAT.blocks,
+    network: NetworkFile = None,
+    deep: Deep = False,
+    workers: Workers = None,
+    resume: Resume = False,
+    extends: Extends = None,
+    duplicates_window: Window = WINDOW_OF_THE_FORMAT.pairs,
+    duplicates_window_blocks: WindowBlocks = WINDOW_OF_THE_FORMAT.blocks,
     as_json: Json = False,
 ) -> None:
     """Re-hash the whole ledger from the object store up, and name exactly what is wrong."""
@@ -92,27 +100,19 @@ def check(  # what is checked, how thoroughly and how fast
     memory = FileMemory(file_of(subject), subject=subject, resume=resume, now=now())
     if memory.unreadable is not None:
         err.print(f"{memory.unreadable}; everything is read again")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     keep_freed_memory()
     with ExitStack() as stack:
-        progress = _bar(stack)
-        try:
-            report = run_until_signal(
-                fsck(
-                    address,
-                    trust,
-                    workers=cores if workers is None else workers,
-                    deep=deep,
-                    on_progress=progress,
-                    memory=memory,
-                    window=WindowSize(duplicates_window, duplicates_window_blocks),
-                    extends=kept,
-                )
-            )
-        except ObjectsError as error:
-            raise store_error(error, later="go on later with --resume") from None
-        except CommandError as error:
-            raise CommandError(error.code, f"{error}; go on with `salus ledger fsck --resume`") from None
+        checking = fsck(
+            address,
+            trust,
+            workers=_cores() if workers is None else workers,
+            deep=deep,
+            on_progress=_bar(stack),
+            memory=memory,
+            window=WindowSize(duplicates_window, duplicates_window_blocks),
+            extends=kept,
+        )
+        report = _report_of(checking)
     memory.finish()
     if as_json:
         since = {"resumed_from": memory.since.isoformat()} if memory.since else {}
@@ -121,6 +121,20 @@ def check(  # what is checked, how thoroughly and how fast
         _show(report, memory.since)
     if not report.ok:
         raise CommandError(Exit.NO, f"the ledger is not as it should be: {len(report.errors)} findings")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _report_of(checking: Coroutine[Any, Any, Report]) -> Report:
+    """Return what a check found; one that is cut off says how it goes on."""
+    try:
+        return run_until_signal(checking)
+    except ObjectsError as error:
+        raise store_error(error, later="go on later with --resume") from None
+    except CommandError as error:
+        raise CommandError(error.code, f"{error}; go on with `salus ledger fsck --resume`") from None
 
 
 def whom_and_where(network: Path | None) -> tuple[Trust, StoreAddress]:
