@@ -122,8 +122,8 @@ async def test_a_client_over_tls_that_ends_while_an_answer_is_under_way_does_not
     await add_acls(kafka.administration, [allowing("User:lab", Operation.READ)])
 
     async def end_often() -> None:
-        async with asyncio.timeout(ENDED_S_MAX):
-            for _ in range(30):
+        for _ in range(30):
+            async with asyncio.timeout(ENDED_S_MAX):
                 async with Reader(lab, starts={(TOPIC, 0): 0}) as reader:
                     await reader.end_offsets()
                     await reader.poll(max_records=1, timeout_ms=1)
