@@ -71,6 +71,7 @@ COMMANDS = {
     "member": Place("members:app", "People and access"),
     "approve": Place("approvals:approve", "People and access"),
     "consent": Place("consents:app", "People and access"),
+    "policy": Place("policies:app", "People and access"),
     "object": Place("storing:app", "People and access"),
     "storage": Place("bucket_verification:app", "Facts"),
 }

@@ -31,6 +31,7 @@ from salus.events.bearer import (
     read_bearer,
     require_current,
 )
+from salus.events.contexts.consent import PolicyFile
 from salus.events.did import LocalSigner, key_of, multibase_of
 from salus.events.ed25519 import verifies
 from salus.ledger.json_reader import JsonError, read_json
@@ -49,15 +50,16 @@ class AskerKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApprovalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A request to identity that waits for an approval.
+    """A request to identity, or to consent, that waits for an approval.
 
     `body` is sent to the byte as it is here. `party` is what identity told the asker about whom it concerns.
-    `schema` is the file that the body's `dataschema` names, where an event type is activated.
+    `schema` is the file that the body's `dataschema` names, where an event type is activated, and `policies`
+    are the files of the policy set that the target names.
     """
 
     format: Literal["salus-request/v1"] = "salus-request/v1"
     network: str
-    service: Literal["identity"] = "identity"
+    service: Literal["identity", "consent"] = "identity"
     asked_by: str
     key: AskerKey
     method: str
@@ -65,6 +67,7 @@ class ApprovalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     body: str | None
     party: PartyFacts | None
     schema: str | None = None
+    policies: tuple[PolicyFile, ...] | None = None
 
     @property
     def names_its_key(self) -> bool:
@@ -100,14 +103,17 @@ def write_request(
     line: RequestLine,
     *,
     network: str,
+    service: str = "identity",
     signer: LocalSigner,
     party: PartyFacts | None,
     schema: bytes | None = None,
+    policies: tuple[PolicyFile, ...] | None = None,
     now: datetime,
 ) -> None:
     """Write a request for whoever is to approve it, signed by who asks."""
     request = ApprovalRequest(
         network=network,
+        service="consent" if service == "consent" else "identity",
         asked_by=signer.did,
         key=AskerKey(signer.verification_method, multibase_of(signer.public_key)),
         method=line.method,
@@ -115,6 +121,7 @@ def write_request(
         body=None if line.body is None else line.body.decode("utf-8"),
         party=party,
         schema=None if schema is None else schema.decode("utf-8"),
+        policies=policies,
     )
     text = msgspec.json.format(msgspec.json.encode(request), indent=2)
     signature = make_proposal(signer, text, network=network, now=now).encode("ascii")

@@ -24,7 +24,7 @@ from salus.cli.confirmation import require_yes
 from salus.cli.console import Json, emit, err, narration, out
 from salus.cli.display import shown, shown_moment, styled
 from salus.cli.exits import CommandError, Exit
-from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
+from salus.cli.network_access import ConsentUrl, Directory, IdentityUrl, NetworkAccess
 from salus.cli.proven_keys import fingerprint
 from salus.cli.request_acts import Act, act_of
 from salus.cli.schema_display import change_lines
@@ -114,15 +114,20 @@ def submit(
     key_id: KeyId = None,
     directory: Directory = None,
     identity: IdentityUrl = None,
+    consent: ConsentUrl = None,
     as_json: Json = False,
 ) -> None:
     """Send a request that another operator has approved, as who asked for it.
 
     On the platform that runs here, shards that get partitions by it have sequencers then, removed ones too.
     """
-    network = NetworkAccess.of(directory, identity)
+    folder = NetworkFolder(directory or running_folder())
     now = datetime.now(UTC)
-    request = read_request(file, network=network.origin, now=now).request
+    request = read_request(file, network=origin_of(folder), now=now).request
+    if request.service == "consent":
+        network = NetworkAccess.of_consent(directory, consent)
+    else:
+        network = NetworkAccess.of(directory, identity)
     document = read_approval(approval, request, now=now)
     signer = network.signer(as_name, key, key_id)
     if signer.did != request.asked_by:

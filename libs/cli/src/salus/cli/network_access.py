@@ -32,6 +32,11 @@ IdentityUrl = Annotated[
 ]
 
 
+ConsentUrl = Annotated[
+    str | None, typer.Option("--consent", help="URL of the consent service, where no platform runs here.")
+]
+
+
 class UnknownOutcomeError(CommandError):
     """A command was sent, and no answer of identity says whether it took effect."""
 
@@ -76,10 +81,11 @@ class _Page(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class NetworkAccess:
-    """A network's folder, and where its identity service is."""
+    """A network's folder, and where its identity service is, or another one that is spoken to."""
 
     folder: NetworkFolder
     url: str
+    service: str = "identity"
 
     @classmethod
     def of(cls, directory: Path | None, identity: str | None) -> Self:
@@ -95,6 +101,16 @@ class NetworkAccess:
             return cls(NetworkFolder(directory), identity)
         platform = running_platform()
         return cls(platform.network, require_service(platform, "identity"))
+
+    @classmethod
+    def of_consent(cls, directory: Path | None, consent: str | None) -> Self:
+        """Return the same with its consent service; raises as `of`."""
+        if (consent is None) != (directory is None):
+            raise CommandError(Exit.USAGE, "--consent and --directory belong together")
+        if consent is not None and directory is not None:
+            return cls(NetworkFolder(directory), consent, "consent")
+        platform = running_platform()
+        return cls(platform.network, require_service(platform, "consent"), "consent")
 
     @property
     def origin(self) -> str:
@@ -145,11 +161,11 @@ class NetworkAccess:
         content = line.body or None
         try:
             answer = await send(
-                "identity",
+                self.service,
                 self.url,
                 line.method,
                 line.target,
-                auth=signing(signer, "identity", self.folder),
+                auth=signing(signer, self.service, self.folder),
                 content=content,
                 headers=headers,
             )
@@ -161,17 +177,20 @@ class NetworkAccess:
             sentence = f"{error}; it is not known whether it took effect"
             raise UnknownOutcomeError(error.code, sentence) from error
         try:
-            return read_answer("identity", answer.content, dict[str, Any])
+            return read_answer(self.service, answer.content, dict[str, Any])
         except AnswerError as error:
             raise UnknownOutcomeError(error.code, f"{error}; it may have taken effect") from None
 
-    async def ask(self, path: str, *, query: Sequence[tuple[str, str]] = ()) -> bytes:
-        """Return identity's answer to a question.
+    async def ask(
+        self, path: str, *, query: Sequence[tuple[str, str]] = (), signer: LocalSigner | None = None
+    ) -> bytes:
+        """Return the service's answer to a question; identity needs not know who asks.
 
         Raises:
             CommandError: it refused, or gave none.
         """
         try:
-            return (await send("identity", self.url, "GET", path, query=query)).content
+            auth = None if signer is None else signing(signer, self.service, self.folder)
+            return (await send(self.service, self.url, "GET", path, auth=auth, query=query)).content
         except RefusedError as error:
             raise advised(error) from None

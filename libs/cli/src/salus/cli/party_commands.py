@@ -18,6 +18,7 @@ from salus.cli.console import emit, err, out
 from salus.cli.display import styled
 from salus.cli.network_access import NetworkAccess, PartyFacts
 from salus.client.auth import RequestLine
+from salus.events.contexts.consent import PolicyFile
 from salus.events.did import LocalSigner
 
 ToApprove = Annotated[
@@ -42,12 +43,23 @@ def ask_for_approval(
     signer: LocalSigner,
     party: PartyFacts | None = None,
     schema: bytes | None = None,
+    policies: tuple[PolicyFile, ...] | None = None,
     key_file: Path | None = None,
     as_json: bool,
 ) -> None:
     """Write a request to the file, and say what to do with it; nothing is sent."""
     now = datetime.now(UTC)
-    write_request(file, line, network=network.origin, signer=signer, party=party, schema=schema, now=now)
+    write_request(
+        file,
+        line,
+        network=network.origin,
+        service=network.service,
+        signer=signer,
+        party=party,
+        schema=schema,
+        policies=policies,
+        now=now,
+    )
     if as_json:
         made = {} if key_file is None else {"key_file": str(key_file)}
         emit({"to_approve": str(file), "asked_by": signer.did, **made})
@@ -81,12 +93,14 @@ class PartyCommand:
         body: Any = None,
         party: PartyFacts | None = None,
         schema: bytes | None = None,
+        policies: tuple[PolicyFile, ...] | None = None,
         key_file: Path | None = None,
     ) -> None:
         """Send the command and print `done`, or write it to the file and print what to do with that.
 
         `done` may follow from identity's answer. `party` is whom it concerns, if it exists. `schema` is of
-        the event type that it activates. `key_file` is where a key is that was made here.
+        the event type that it activates, `policies` the files of the policy set. `key_file` is where a key is
+        that was made here.
 
         Raises:
             NotSentError: identity cannot be reached.
@@ -102,6 +116,7 @@ class PartyCommand:
                 signer=self.signer,
                 party=party,
                 schema=schema,
+                policies=policies,
                 key_file=key_file,
                 as_json=self.as_json,
             )

@@ -1,4 +1,4 @@
-"""What a request to identity would do, in plain words: what the second operator reads before approving.
+"""What a request would do, in plain words: what the second operator reads before approving.
 
 A body is read strictly: a request with a field that is not shown here is not approved.
 """
@@ -14,6 +14,8 @@ from urllib.parse import quote
 import msgspec
 from rich.text import Text
 
+from salus.access.policy_check import problems_of
+from salus.access.policy_files import contents_of, digest_of
 from salus.cli.approval_files import ApprovalRequest
 from salus.cli.display import shown, shown_moment, styled
 from salus.cli.exits import CommandError, Exit
@@ -73,6 +75,10 @@ class _Assignment(_Body, frozen=True, forbid_unknown_fields=True):
     epoch: int
     shards: tuple[_Shard, ...]
     added: tuple[AddedShard, ...] = ()
+
+
+class _Replacement(_Body, frozen=True, forbid_unknown_fields=True):
+    replaces: str
 
 
 class _Activation(_Body, frozen=True, forbid_unknown_fields=True):
@@ -221,6 +227,26 @@ def _withdraws_type(name: str, asked: Asked, request: ApprovalRequest, _at: date
     return Act(name, asked.path[1], lines)
 
 
+def _activates_policies(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:
+    body, digest = _body(asked, _Replacement), asked.path[1]
+    if request.policies is None:
+        raise CommandError(Exit.NO, "policies: the file does not have them: ask for a new one")
+    contents = contents_of(request.policies)
+    if len(contents) != len(request.policies) or digest_of(contents) != digest:
+        raise CommandError(Exit.NO, "policies: they are others than the request names: ask for a new one")
+    if found := problems_of(contents):
+        raise CommandError(Exit.NO, f"policies: {found[0]}")
+    lines = [
+        styled("[bold]decide by the policy set[/] {}", digest),
+        styled("  in the place of {}, with these files and no other:", body.replaces),
+    ]
+    for file in request.policies:
+        lines.append(styled("  [bold]{}[/]", file.name))
+        lines += [styled("    {}", line) for line in file.text.split("\n")]
+    lines.append(styled("  [green]✓[/] they are those that the request names, and valid"))
+    return Act(name, digest, tuple(lines))
+
+
 _Describe = Callable[[str, Asked, ApprovalRequest, datetime], Act]
 _ACTS: Mapping[str, tuple[str, tuple[str | None, ...], _Describe]] = {
     "register": ("POST", ("parties",), _registers),
@@ -233,6 +259,7 @@ _ACTS: Mapping[str, tuple[str, tuple[str | None, ...], _Describe]] = {
     "assign-shards": ("POST", ("shards",), _assigns_shards),
     "activate-event-type": ("POST", ("event-types", None, "activate"), _activates_type),
     "withdraw-event-type": ("POST", ("event-types", None, "withdraw"), _withdraws_type),
+    "activate-policies": ("POST", ("policies", None, "activate"), _activates_policies),
     "withdraw-role": ("DELETE", ("parties", None, "roles", None), _withdraws_role),
 }
 
