@@ -51,7 +51,7 @@ def test_two_operators_of_different_organisations_activate() -> None:
 
 @pytest.mark.parametrize("second", [None, FIRST, DOCTOR, HOSPITAL])
 def test_one_operator_alone_activates_nothing(second: LocalSigner | None) -> None:
-    with pytest.raises(RejectedError, match="another organisation must approve|nobody approves"):
+    with pytest.raises(RejectedError, match=r"another organisation must approve|nobody approves"):
         state(DecidedLedger(), ACTIVATED, FIRST, second)
 
 
@@ -77,7 +77,7 @@ def test_what_counts_is_who_was_operator_when_it_was_appended() -> None:
     ring, at = ledger.ring, ledger.now
     ring.apply(RoleWithdrawn(did=SECOND.did, role="operator", request=UNASKED), at=at)
     later = at + timedelta(seconds=1)
-    told = {"by": FIRST.did, "second": SECOND.did, "ring": ring}
+    told: dict[str, Any] = {"by": FIRST.did, "second": SECOND.did, "ring": ring}
 
     assert [operator.did for operator in operators_at(ring, at)] == [FIRST.did, SECOND.did]
     assert [operator.did for operator in operators_at(ring, later)] == [FIRST.did]
