@@ -77,6 +77,9 @@ class FixedCallers:
     async def transfer(self, request: HttpRequest) -> Caller:
         return calling(self._find(request))
 
+    def charge_parts(self, caller: Caller, *, number: int, size: int) -> None:
+        pass
+
 
 def truly_asked(  # all that a request may come with
     data: _D,

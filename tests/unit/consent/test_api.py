@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -11,7 +13,8 @@ from fastapi import FastAPI
 from tests.asking import FixedCallers
 from tests.unit.consent.test_fhir_api import marks
 
-from salus.consent import api, fhir_api
+from salus.consent import api, authzen_api, decision_api, fhir_api
+from salus.consent.adapters.freshness import Freshness
 from salus.events.parties import Party
 from salus.runtime import problems
 
@@ -26,10 +29,14 @@ def somebody(_: object) -> Party:
 @pytest.fixture
 def app() -> FastAPI:
     # The world is never reached: what is tested here is refused, or described, before.
-    shared = api.Api(world=None, authenticate=FixedCallers(somebody), now=lambda: datetime.now(UTC))  # type: ignore[arg-type]  # as above
+    world = cast("Any", SimpleNamespace(freshness=Freshness(age_s_max=60, clock=time.monotonic)))
+    shared = api.Api(world=world, authenticate=FixedCallers(somebody), now=lambda: datetime.now(UTC))
+    deciding = decision_api.DecisionApi(shared, questions_max=20)
     app = FastAPI()
     problems.install(app)
     app.include_router(api.routes(shared))
+    app.include_router(decision_api.routes(deciding))
+    authzen_api.install(app, deciding, public_url="https://consent.example")
     fhir_api.install(app, fhir_api.FhirApi(shared, marks()))
     return app
 
@@ -51,15 +58,18 @@ def test_every_route_is_described_and_says_which_problems_it_answers(app: FastAP
         for method, operation in methods.items()
     ]
 
-    assert len(operations) == 14
+    assert len(operations) == 18
     for path, method, operation in operations:
         assert operation["description"], path
-        if path == "/fhir/metadata":
+        if path in {"/fhir/metadata", "/.well-known/authzen-configuration"}:
             continue
         assert {"401", "503"} <= set(operation["responses"]), (path, method)
         content = operation["responses"]["401"]["content"]
         if path.startswith("/fhir"):
             assert list(content) == ["application/fhir+json"]
+            continue
+        if path.startswith("/access/"):
+            assert content == {"application/json": {"schema": {"type": "string"}}}
             continue
         problem = content["application/problem+json"]
         assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}

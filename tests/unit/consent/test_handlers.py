@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,11 +20,21 @@ from salus.access.state import (
     PatientState,
     SubjectState,
 )
-from salus.consent.adapters.folded import PATIENTS, POLICIES, POLICY_TEXTS, SUBJECTS, FoldedFacts
+from salus.consent.adapters.folded import (
+    DECISIONS,
+    PATIENTS,
+    POLICIES,
+    POLICY_TEXTS,
+    SUBJECTS,
+    FoldedDecisions,
+    FoldedFacts,
+)
+from salus.consent.adapters.freshness import Freshness
 from salus.consent.adapters.tokens import DecisionTokens
+from salus.consent.decision_handlers import Asked, decide_access
 from salus.consent.domain.consents import Grant, Revoke
 from salus.consent.domain.policies import Founding
-from salus.consent.handlers import adopt_policies, decide_access, execute, grant
+from salus.consent.handlers import adopt_policies, execute, grant
 from salus.consent.ports import Claims, Limits, Policies, World
 from salus.contracts.contract import DECISIONS_MAX, NameTakenError
 from salus.contracts.queues import Queues
@@ -86,7 +97,7 @@ class Memory:
         self.keys: dict[str, KnownKey] = {}
         self.now = NOW
         self.parties = {party.did: party for party in parties}
-        self.topics = MemoryTopics([PATIENTS, SUBJECTS], catalogue=CATALOGUE, faults=faults)
+        self.topics = MemoryTopics([PATIENTS, SUBJECTS, DECISIONS], catalogue=CATALOGUE, faults=faults)
         if state is not None:
             self.topics.put(PATIENTS, PATIENT, state)
         self.topics.put(SUBJECTS, PATIENT, subject)
@@ -95,6 +106,8 @@ class Memory:
         self.world = World(
             patients=self.host,
             facts=FoldedFacts(replica, replica, service=SERVICE),
+            decisions=FoldedDecisions(replica, replica),
+            freshness=Freshness(age_s_max=60, clock=time.monotonic),
             statements=replica.writer,
             policies=self,
             policy_states=replica.host(POLICIES),
@@ -122,6 +135,9 @@ class Memory:
         self.decided += 1
         return self.verdict
 
+    def words(self, reasons: Iterable[str]) -> tuple[str, ...]:
+        return tuple(f"Because of {reason}." for reason in reasons)
+
     def make(self, claims: Claims) -> str:
         return f"token for {claims.decision}"
 
@@ -139,7 +155,7 @@ BROKEN = Verdict(allowed=True, rules=(GLASS,))
 
 async def ask(memory: Memory, question: Question = QUESTION) -> str | None:
     suffix = f"{next(memory.numbers):020x}"
-    decision = await decide_access(question, statement=None, suffix=suffix, at=NOW, world=memory.world)
+    decision = await decide_access(Asked(question, suffix), statement=None, at=NOW, world=memory.world)
     return decision.token
 
 
@@ -350,7 +366,7 @@ async def test_a_token_is_meant_for_the_service_that_the_question_names() -> Non
     )
     meant = []
     for question in (QUESTION, replace(QUESTION, service="trials")):
-        decision = await decide_access(question, statement=None, suffix="d", at=NOW, world=world)
+        decision = await decide_access(Asked(question, "d"), statement=None, at=NOW, world=world)
         assert decision.token is not None
         meant.append(jwt.decode(decision.token, options={"verify_signature": False})["aud"])
 

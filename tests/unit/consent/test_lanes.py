@@ -65,6 +65,9 @@ class Callers:
 
     document = transfer = command
 
+    def charge_parts(self, caller: Caller, *, number: int, size: int) -> None:
+        pass
+
 
 async def granted(command: Grant, *, at: datetime, **_: Any) -> Consent:
     consent = command.consent.partition(".")[0] + ".0"

@@ -30,6 +30,7 @@ from tests.unit.consent.test_handlers import (
 from salus.access.actors import Asking
 from salus.access.state import GlassBreak, PatientState, SubjectState
 from salus.consent.adapters.folded import SUBJECTS
+from salus.consent.decision_handlers import Asked, decide_access
 from salus.consent.domain.consents import (
     UNREVIEWED_MAX,
     UNREVIEWED_OF_ORGANISATION_MAX,
@@ -41,7 +42,7 @@ from salus.consent.domain.consents import (
     Revoke,
     Unlink,
 )
-from salus.consent.handlers import decide_access, execute
+from salus.consent.handlers import execute
 from salus.contracts.testing.turns import settled, turn_held
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
 from salus.events.did import LocalSigner
@@ -298,5 +299,5 @@ async def test_emergencies_at_once_do_not_pass_the_maximum() -> None:  # case A1
 
 async def ask_under(memory: Memory, number: int) -> str | None:
     suffix = f"{number:020x}"
-    decision = await decide_access(EMERGENCY, statement=None, suffix=suffix, at=NOW, world=memory.world)
+    decision = await decide_access(Asked(EMERGENCY, suffix), statement=None, at=NOW, world=memory.world)
     return decision.token

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import cedarpy
 
-from salus.access.decisions import TOKEN_SECONDS, Inputs, Rule, Verdict
+from salus.access.decisions import TOKEN_SECONDS, WORDS, Inputs, Rule, Verdict
 from salus.access.grant_use import misused_grants
+from salus.access.law import LAW_REASONS
 from salus.access.policy_files import POLICIES_SUFFIX, SCHEMA_SUFFIX, digest_of
 from salus.access.policy_slices import PolicySlices
 from salus.access.policy_texts import excess_of, policies_in
@@ -96,6 +97,7 @@ class CedarPolicies:
         if document.get("templates") or document.get("templateLinks"):
             raise PolicySetError("policy templates are not used here")
         self._rules = _rules(document["staticPolicies"])
+        self._words = {**WORDS, **LAW_REASONS, **{rule.id: rule.reason for rule in self._rules.values()}}
         self._slices = PolicySlices(document)
         self.digest = digest_of(files)
 
@@ -106,6 +108,10 @@ class CedarPolicies:
         if answer.errors or len(known) != len(answer.determining):
             return Verdict(allowed=False, errors=answer.errors or ("a determining policy has no @id",))
         return Verdict(allowed=answer.allowed, rules=known)
+
+    def words(self, reasons: Iterable[str]) -> tuple[str, ...]:
+        """Return what a person is told of reasons, one sentence for each."""
+        return tuple(self._words.get(reason) or _unexplained(reason) for reason in reasons)
 
 
 def _rules(policies: Mapping[str, Any]) -> dict[str, Rule]:
@@ -129,11 +135,15 @@ def _rule(name: str, policy: Mapping[str, Any]) -> Rule:
         raise PolicySetError(f"{identifier}: {misused}")
     return Rule(
         id=identifier,
-        reason=annotations.get("reason") or f"The policy {identifier} says so.",
+        reason=annotations.get("reason") or _unexplained(identifier),
         obligations=tuple((annotations.get("obligations") or "").split()),
         valid_seconds=int(seconds),
         breaks_glass=annotations.get("break_glass") == "yes",
     )
+
+
+def _unexplained(policy: str) -> str:
+    return f"The policy {policy} says so."
 
 
 def _text(data: bytes) -> str:

@@ -34,6 +34,11 @@ from salus.events.state_positions import Partition, state_positions
 
 NO_POLICY_PERMITS = "no-policy-permits"
 POLICY_ERROR = "policy-error"
+# What a person is told of reasons that are no policy's.
+WORDS = {
+    NO_POLICY_PERMITS: "Nothing allows this: the patient has not granted it, and no rule does.",
+    POLICY_ERROR: "The rules could not be evaluated, so nothing is allowed.",
+}
 TOKEN_SECONDS = 60
 
 

@@ -112,6 +112,9 @@ class FoldBatch:
             self._changed[key] = effect.version, None
         self._claimed.update(claims)
         self._claims.update(dict.fromkeys(claims))
+        if isinstance(event.data, RequestedData) and event.data.part:
+            # Its first part may never come: a request of which any part stands is used.
+            self.note_request(topic, event)
         for contract, aggregate in concerned:
             self._apply(contract, aggregate, event, version=effect.version)
         return effect

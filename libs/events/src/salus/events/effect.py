@@ -8,8 +8,9 @@ its topic, and from nothing else, so that key ring, folds, audit and verifiers s
 2. An event that claims names (`EventType.claims`) takes effect only if nobody claimed one of them before on
    its topic. A name is claimed once and for ever. What somebody signed a request for claims that request as
    well, and the approval of it by a second party, so one request and one approval make one fact: they stand
-   in the event, and all who read it could send them again, to another replica. What accompanies that fact
-   (`EventType.accompanies`) is stated once besides.
+   in the event, and all who read it could send them again, to another replica. A request that asks for many
+   facts makes each of them once (`RequestedData.part`). What accompanies a fact (`EventType.accompanies`) is
+   stated once besides.
 3. An event of identity takes effect only if who asked for it had the right, right before it on its topic:
    `salus.events.entitlement`, which the key ring applies. Other folds of that topic go by the key ring.
 4. All other events state something and change nothing: they take effect as stated.
@@ -99,7 +100,7 @@ def _claim(kind: str, token: str) -> str:
 def _request_of(event: Event) -> tuple[str, ...]:
     if not isinstance(event.data, RequestedData):
         return ()
-    part = f":{event.type.name}" if event.type.accompanies else ""
+    part = event.data.part + (f":{event.type.name}" if event.type.accompanies else "")
     request = event.data.request
     proof = (_claim("request", request.proof) + part,) if request.proof else ()
     return (*proof, _claim("approval", request.approval) + part) if request.approval else proof

@@ -56,3 +56,8 @@ class RequestedData(EventData, frozen=True, kw_only=True):
     """Base of the data of an event that a service states because somebody asked."""
 
     request: Request
+
+    @property
+    def part(self) -> str:
+        """Which part of its request it states, where one asks for many facts; empty if it asks for one."""
+        return ""

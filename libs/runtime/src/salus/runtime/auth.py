@@ -77,6 +77,9 @@ class Callers(Protocol):
     async def transfer(self, request: Request) -> Caller:
         """Return who sends or fetches a stream."""
 
+    def charge_parts(self, caller: Caller, *, number: int, size: int) -> None:
+        """Count a request as so many, of so many bytes together."""
+
 
 class Authenticator:
     """Tells who signed a request; its methods are FastAPI dependencies.
@@ -221,6 +224,14 @@ class Authenticator:
         """Return who sends or fetches a stream; raises ProblemError 401 or 422."""
         self._require_form(request, None)
         return await self._caller(request, body=None)
+
+    def charge_parts(self, caller: Caller, *, number: int, size: int) -> None:
+        """Count a request as so many, for it makes an event for each; it was counted as one of them.
+
+        `size` is that of its body, which each event carries. Raises ProblemError 429.
+        """
+        if number > 1:
+            self._requests.take(caller.party, (number - 1) * size, number - 1)
 
     def _require_form(self, request: Request, body: bytes | None) -> None:
         """Raise ProblemError 422 if there is more in the request than an event of it may carry for ever."""

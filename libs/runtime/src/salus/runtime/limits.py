@@ -95,14 +95,14 @@ class TooManyRequestsError(ProblemError):
 
 
 class Reservation:
-    """One, held until it is known whether it happens."""
+    """Some, held until it is known how many of them happen."""
 
     def __init__(self) -> None:
-        self.happened = False
+        self.used = 0
 
     def use(self) -> None:
-        """Say that it happens, before it is stated: it counts."""
-        self.happened = True
+        """Say that one happens, before it is stated: it counts."""
+        self.used += 1
 
 
 class _Held:
@@ -114,14 +114,14 @@ class _Held:
         # In the order in which they came.
         self.waiting: dict[asyncio.Future[None], None] = {}
 
-    def wake(self) -> None:
-        """Let one that waits look again."""
-        while self.waiting:
+    def wake(self, number: int = 1) -> None:
+        """Let so many that wait look again."""
+        while self.waiting and number:
             turn = next(iter(self.waiting))
             del self.waiting[turn]
             if not turn.done():
                 turn.set_result(None)
-                return
+                number -= 1
 
 
 class _Debts:
@@ -223,30 +223,32 @@ class Buckets:
         self._debts.set(name, of or name, full_at)
 
     @asynccontextmanager
-    async def reserved(self, name: str, *, of: str | None = None) -> AsyncIterator[Reservation]:
-        """Hold one while it is found out whether it happens, as a denial does; it counts only if it is used.
+    async def reserved(
+        self, name: str, number: int = 1, *, of: str | None = None
+    ) -> AsyncIterator[Reservation]:
+        """Hold so many while it is found out which happen, as denials do; what is used counts.
 
-        Who finds that all that are left are held, but not used, waits: until one is settled, or as long as
-        it takes to be allowed one more.
+        Who finds that what is left is held, but not used, waits: until some is settled, or as long as it
+        takes to be allowed as many.
 
         Raises:
-            TooManyRequestsError: all that there was is used.
+            TooManyRequestsError: of what there was too much is used.
         """
-        held = await self._hold(name, of or name)
+        held = await self._hold(name, of or name, number)
         reservation = Reservation()
         try:
             yield reservation
         finally:
-            held.number -= 1
-            if reservation.happened:
-                self.count(name, of=of)
-            self._leave(name, held)
+            held.number -= number
+            if reservation.used:
+                self.count(name, reservation.used, of=of)
+            self._leave(name, held, number)
 
-    async def _hold(self, name: str, organisation: str) -> _Held:
+    async def _hold(self, name: str, organisation: str, number: int) -> _Held:
         held = self._held.setdefault(name, _Held())
         held.users += 1
         try:
-            while (wait_s := self._wait_of(name, organisation, held)) > 0:
+            while (wait_s := self._wait_of(name, organisation, held, number)) > 0:
                 turn = asyncio.get_running_loop().create_future()
                 held.waiting[turn] = None
                 try:
@@ -258,18 +260,18 @@ class Buckets:
             # Also if it was this one's turn: then it is the next one's.
             self._leave(name, held)
             raise
-        held.number += 1
+        held.number += number
         self._debts.keep(name, organisation)
         return held
 
-    def _wait_of(self, name: str, organisation: str, held: _Held) -> float:
+    def _wait_of(self, name: str, organisation: str, held: _Held, number: int) -> float:
         now = self._clock()
-        self._require(name, organisation, now, 1)
-        return self._wait_s(name, now, held.number + 1)
+        self._require(name, organisation, now, number)
+        return self._wait_s(name, now, held.number + number)
 
-    def _leave(self, name: str, held: _Held) -> None:
+    def _leave(self, name: str, held: _Held, number: int = 1) -> None:
         held.users -= 1
-        held.wake()
+        held.wake(number)
         if not held.users:
             del self._held[name]
             self._debts.release(name)
@@ -322,17 +324,16 @@ class AccountLimit:
         self._organisations.count(organisation_of(account), number)
 
     @asynccontextmanager
-    async def reserved(self, account: Account) -> AsyncIterator[Reservation]:
-        """Hold one while it is found out whether it happens, as `Buckets` does."""
+    async def reserved(self, account: Account, number: int = 1) -> AsyncIterator[Reservation]:
+        """Hold so many while it is found out which happen, as `Buckets` does."""
         async with (
-            self._accounts.reserved(account.did, of=organisation_of(account)) as own,
-            self._organisations.reserved(organisation_of(account)) as shared,
+            self._accounts.reserved(account.did, number, of=organisation_of(account)) as own,
+            self._organisations.reserved(organisation_of(account), number) as shared,
         ):
             try:
                 yield own
             finally:
-                if own.happened:
-                    shared.use()
+                shared.used = own.used
 
 
 @dataclass(frozen=True)
@@ -353,8 +354,8 @@ class RequestLimit:
         self._number = AccountLimit("requests", rates.number, clock=clock)
         self._size = AccountLimit("bytes of requests", rates.size, clock=clock)
 
-    def take(self, account: Account, size: int) -> None:
-        """Count a request of so many bytes, before it is read; raises TooManyRequestsError."""
+    def take(self, account: Account, size: int, number: int = 1) -> None:
+        """Count requests of so many bytes together, before they are read; raises TooManyRequestsError."""
         self._size.require(account, size)
-        self._number.take(account)
+        self._number.take(account, number)
         self._size.count(account, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from salus.consent.adapters.folded import PATIENTS, POLICIES, POLICY_TEXTS, SUBJECTS
+from salus.consent.adapters.folded import DECISIONS, PATIENTS, POLICIES, POLICY_TEXTS, SUBJECTS
 from salus.consent.composition import adopt, checks, install, open_world
 from salus.consent.settings import Settings
 from salus.contracts.service import ContractService, run
@@ -10,7 +10,7 @@ from salus.contracts.service import ContractService, run
 SERVICE = ContractService(
     package="salus.consent",
     settings=Settings,
-    folds=(PATIENTS, POLICIES, POLICY_TEXTS, SUBJECTS),
+    folds=(PATIENTS, POLICIES, POLICY_TEXTS, SUBJECTS, DECISIONS),
     open=open_world,
     adopt=adopt,
     install=install,

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response
 
 from salus.access.actors import Actor, Asking
-from salus.access.decisions import Question
 from salus.consent import handlers, models
 from salus.consent.domain.consents import (
     Link,
@@ -87,7 +86,7 @@ def routes(api: Api) -> APIRouter:
     router = APIRouter()
     _add_consents(router, api)
     _add_patients(router, api)
-    _add_decisions(router, api)
+    _add_reviews(router, api)
     return router
 
 
@@ -187,34 +186,9 @@ def _add_patients(router: APIRouter, api: Api) -> None:
         return [models.GlassBreakView.of(broken) for broken in known.state.glass_breaks]
 
 
-def _add_decisions(router: APIRouter, api: Api) -> None:
+def _add_reviews(router: APIRouter, api: Api) -> None:
     caller = Depends(api.authenticate.command)
     world = api.world
-
-    @router.post("/decisions", tags=["decisions"], responses=documented(401, 403, 409, 422, 429, 503))
-    async def decide(body: models.DecisionBody, caller: Caller = caller) -> models.DecisionView:
-        """Ask whether the caller may act on an object now. A denial is an answer, and an event, as well.
-
-        If allowed, `token` is what storage wants in `Salus-Decision`, or the service that is named as
-        `service`; it holds for this caller, object, action and purpose, for a
-        minute, and for five in an emergency.
-        """
-        broken = body.break_glass
-        question = Question(
-            principal=asking(caller),
-            action=body.action,
-            object=body.object,
-            patient=body.patient,
-            purpose=body.purpose,
-            break_glass=broken.reason if broken else None,
-            service=body.service,
-        )
-        statement = broken.statement.as_sealed() if broken and broken.statement else None
-        suffix = id_digits(caller.party.did, None)
-        decision = await handlers.decide_access(
-            question, statement=statement, suffix=suffix, at=api.now(), world=world
-        )
-        return models.DecisionView.of(decision)
 
     @router.post(
         "/glass-breaks/{decision}/review",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from fastapi import FastAPI
@@ -9,9 +10,16 @@ from fastapi import FastAPI
 from salus.access.cedar import ENGINE
 from salus.access.policy_check import usable
 from salus.access.policy_files import files_of, read_policies
-from salus.consent import api, fhir_api, policies_api
+from salus.consent import api, authzen_api, decision_api, fhir_api, policies_api
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
-from salus.consent.adapters.folded import PATIENTS, POLICIES, POLICY_TEXTS, FoldedFacts
+from salus.consent.adapters.folded import (
+    PATIENTS,
+    POLICIES,
+    POLICY_TEXTS,
+    FoldedDecisions,
+    FoldedFacts,
+)
+from salus.consent.adapters.freshness import Freshness
 from salus.consent.adapters.policy_sets import FoldedPolicySets
 from salus.consent.adapters.release import contract_digest, policies_folder
 from salus.consent.adapters.tokens import DecisionTokens
@@ -30,6 +38,8 @@ async def open_world(around: Dependencies[Settings]) -> World:
     return World(
         patients=around.host(PATIENTS),
         facts=FoldedFacts(around.follower, around.store, service=around.signer.did),
+        decisions=FoldedDecisions(around.follower, around.store),
+        freshness=Freshness(age_s_max=around.settings.state_age_ms_max / 1000, clock=time.monotonic),
         statements=around.writer,
         policies=FoldedPolicySets(around.host(POLICY_TEXTS)),
         policy_states=around.host(POLICIES),
@@ -70,8 +80,12 @@ def checks(world: World) -> Mapping[str, Check]:
 
 def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     """Add the routes."""
+    settings = around.settings
     shared = api.Api(world=world, authenticate=around.authenticate, now=around.now)
+    deciding = decision_api.DecisionApi(shared, questions_max=settings.decisions_batch_max)
     app.include_router(api.routes(shared))
     app.include_router(policies_api.policy_routes(shared))
-    install_lanes(app, api.lanes(shared))
+    app.include_router(decision_api.routes(deciding))
+    authzen_api.install(app, deciding, public_url=settings.public_url)
+    install_lanes(app, {**api.lanes(shared), **decision_api.lanes(deciding), **authzen_api.lanes(deciding)})
     fhir_api.install(app, fhir_api.FhirApi(shared, IdentifierMarks(around.signer)))

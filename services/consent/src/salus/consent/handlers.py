@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -11,16 +11,8 @@ import structlog
 
 from salus.access.actors import Actor, Asking
 from salus.access.decisions import (
-    Answer,
-    Basis,
-    Question,
-    decided,
-    glass_broken,
-    inputs_digest,
-    inputs_of,
     patients_among,
 )
-from salus.access.law import answer_of
 from salus.access.state import Consent, PatientState, PolicyState
 from salus.consent.domain.consents import (
     Command,
@@ -32,37 +24,21 @@ from salus.consent.domain.consents import (
     decide,
     differing_terms,
     found_consent,
-    identifier_under,
     require_expected_kind,
     require_in_force,
-    require_room_for_emergency,
 )
 from salus.consent.domain.policies import Founding, adopt
 from salus.consent.domain.rights import visible_consents
-from salus.consent.ports import Claims, Reservation, World
+from salus.consent.ports import World
 from salus.contracts.contract import NameTakenError
 from salus.contracts.rules import RulesHost
 from salus.contracts.rules import adopt as state_rules
-from salus.events.contexts.consent import GlassBroken
 from salus.events.event_types import EventData
-from salus.events.fields import Sealed
 from salus.events.keyring import KeyRing
 from salus.runtime.auth import party_that_signed
-from salus.runtime.identity_view import IDENTITY_TOPIC
-from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A decision as it is answered; `token` is there if it allows."""
-
-    id: str
-    answer: Answer
-    epoch: int
-    token: str | None
 
 
 async def execute(command: Command, *, actor: Asking, at: datetime, world: World) -> EventData:
@@ -81,7 +57,7 @@ async def execute(command: Command, *, actor: Asking, at: datetime, world: World
         ring = await world.ring.catch_up()
         # It may have waited: what ended meanwhile, a key above all, has ended.
         turn = max(at, world.now())
-        asking, asked = _as_known(actor, ring, at=turn), _as_found(command, ring)
+        asking, asked = as_known(actor, ring, at=turn), _as_found(command, ring)
         return decide(state or known.state, asked, actor=asking, subject=known.subject, at=turn)
 
     # Who may not is refused at once, and keeps nobody waiting. Who may is asked again in their turn.
@@ -135,87 +111,6 @@ async def read_consent(patient: str, consent: str, *, actor: Actor, world: World
     return found
 
 
-async def decide_access(
-    question: Question, *, statement: Sealed | None, suffix: str, at: datetime, world: World
-) -> Decision:
-    """Answer whether an access is allowed, and say so on the topic before the caller hears it.
-
-    A broken glass is announced before the decision that it led to: a crash in between leaves an alarm
-    without an access, never an access without an alarm. Raises what publishing raises; then nobody got a
-    token. Raises ProblemError 429 if the account was denied, or broke the glass, too often.
-    """
-    # An account that was denied too often can still ask in an emergency.
-    limit = world.limits.denials if question.break_glass is None else world.limits.glass_breaks
-    async with limit.reserved(question.principal) as reservation:
-        return await _decide(question, reservation, statement=statement, suffix=suffix, at=at, world=world)
-
-
-async def _decide(  # noqa: PLR0913  # the question, and what the answer is made from
-    question: Question,
-    reservation: Reservation,
-    *,
-    statement: Sealed | None,
-    suffix: str,
-    at: datetime,
-    world: World,
-) -> Decision:
-    known = await world.facts.facts(question.patient)
-    policies = await world.policies.of(known.policy_set)
-    ring = await world.ring.catch_up()
-    question = replace(question, principal=_as_known(question.principal, ring, at=at))
-    # Position and parties of one moment: nothing is awaited between them.
-    positions = {**known.positions, (IDENTITY_TOPIC, 0): ring.position}
-    patients = patients_among(known.state.dids, ring.parties)
-    inputs = inputs_of(
-        question,
-        state=known.state,
-        patients=patients,
-        subject=known.subject,
-        at=at,
-        grants=known.grants,
-    )
-    answer = answer_of(
-        question,
-        policies.evaluate(inputs),
-        state=known.state,
-        patients=patients,
-        subject=known.subject,
-        at=at,
-        grants=known.grants,
-    )
-    basis = Basis(
-        decision=identifier_under(question.patient, suffix=suffix),
-        policy_set=policies.digest,
-        inputs=inputs_digest(inputs),
-        at=at,
-        positions=positions,
-        epoch=known.state.epoch,
-    )
-    broken = glass_broken(question, answer, decision=basis.decision, statement=statement)
-    if broken is not None:
-        require_room_for_emergency(known.state, broken)
-    if answer.break_glass or not answer.allowed:
-        reservation.use()
-    if broken is not None:
-        await _announce(broken, by=question.principal, at=at, world=world)
-    await world.statements.state(decided(question, answer, basis), subject=question.patient)
-    token = world.tokens.make(_claims(question, answer, basis, at=at)) if answer.allowed else None
-    return Decision(id=basis.decision, answer=answer, epoch=basis.epoch, token=token)
-
-
-async def _announce(broken: GlassBroken, *, by: Asking, at: datetime, world: World) -> None:
-    """State that the glass is broken, unless who breaks it is another one by the time it is their turn."""
-
-    async def decided(state: PatientState) -> EventData:
-        if _as_known(by, await world.ring.catch_up(), at=max(at, world.now())) != by:
-            raise ProblemError(409, "conflict", "your roles have changed meanwhile; ask again")
-        require_room_for_emergency(state, broken)
-        return broken
-
-    async with world.queues.of("emergency", broken.patient):
-        await world.patients.execute(broken.patient, decided)
-
-
 async def adopt_policies(founding: Founding, *, service: str, host: RulesHost[PolicyState]) -> bool:
     """State the code that decides from here on, and a first policy set; return whether that was new."""
     is_new = await state_rules(host, partial(adopt, founding=founding, service=service), service=service)
@@ -240,24 +135,7 @@ def _with_grantee(command: Grant, ring: KeyRing) -> Grant:
     return replace(command, grantee_kind=None if party is None else party.kind)
 
 
-def _as_known(actor: Asking, ring: KeyRing, *, at: datetime) -> Asking:
+def as_known(actor: Asking, ring: KeyRing, *, at: datetime) -> Asking:
     """Return who asks, with what the ring says of them now; raises Refusal if their key signs no more."""
     party = party_that_signed(actor.did, actor.request, ring, at=at)
     return replace(actor, kind=party.kind, roles=party.roles, member=party.member)
-
-
-def _claims(question: Question, answer: Answer, basis: Basis, *, at: datetime) -> Claims:
-    return Claims(
-        service=question.service,
-        decision=basis.decision,
-        principal=question.principal.did,
-        action=question.action,
-        object=question.object,
-        patient=question.patient,
-        purpose=question.purpose,
-        epoch=basis.epoch,
-        break_glass=answer.break_glass,
-        roles=question.principal.roles,
-        issued=at,
-        expires=answer.valid_until,
-    )

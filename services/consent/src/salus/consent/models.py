@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from salus.access.state import Consent, GlassBreak, Outcome
+from salus.consent.decision_handlers import Decision, Undecided
 from salus.consent.domain.consents import Grant
-from salus.consent.handlers import Decision
 from salus.contracts.http_fields import CommandBody
 from salus.events import fields
-from salus.events.contexts.consent import Action, EmergencyReason
+from salus.events.contexts.consent import QUESTIONS_MAX, Action, EmergencyReason
 from salus.events.contexts.storage import STORAGE
 from salus.events.fields import Purpose, Sealed
 from salus.runtime.fields import Did, Pseudonym, pattern_of
@@ -93,6 +94,29 @@ class DecisionBody(CommandBody):
     )
 
 
+class QuestionOfMany(CommandBody):
+    """May the caller do this now? Emergencies are asked about one by one."""
+
+    action: Action
+    object: str = Field(pattern=OBJECT_PATTERN, description="The object's id in storage.")
+    patient: Pseudonym
+    purpose: Purpose
+    service: str = Field(
+        default=STORAGE,
+        pattern=pattern_of(fields.ServiceName),
+        max_length=31,
+        description="The service that is to act by the decision: its token is good there only.",
+    )
+
+
+class BatchBody(CommandBody):
+    """May the caller do each of these now?"""
+
+    questions: list[QuestionOfMany] = Field(
+        min_length=1, max_length=QUESTIONS_MAX, description="As many as the service takes, 20 by default."
+    )
+
+
 class ReviewBody(CommandBody):
     """The judgement on an emergency access."""
 
@@ -157,16 +181,22 @@ class GlassBreakView(BaseModel):
 
 
 class DecisionView(BaseModel):
-    """The answer; `reasons` are the ids of the policies that decided, or why none did."""
+    """The answer; `reasons` are the ids of the policies that decided, or why none did.
+
+    `explanation` says the same in words, a sentence for each.
+    """
 
     decision: str
     allowed: bool
     reasons: list[str]
+    explanation: list[str]
     obligations: list[str]
     break_glass: bool
     epoch: int
     valid_until: datetime
-    token: str | None = Field(description="Only if allowed.")
+    token: str | None = Field(
+        description="Only if allowed; nor when it is answered again after a role or a consent has changed."
+    )
 
     @classmethod
     def of(cls, decision: Decision) -> DecisionView:
@@ -176,9 +206,41 @@ class DecisionView(BaseModel):
             decision=decision.id,
             allowed=answer.allowed,
             reasons=list(answer.reasons),
+            explanation=list(decision.words),
             obligations=list(answer.obligations),
             break_glass=answer.break_glass,
             epoch=decision.epoch,
             valid_until=answer.valid_until,
             token=decision.token,
         )
+
+
+class FailureView(BaseModel):
+    """Why a decision is not known to stand on the ledger."""
+
+    status: int
+    code: str
+    detail: str
+
+
+class ItemView(BaseModel):
+    """What became of one question: only one that is `applied` is decided, and on the ledger."""
+
+    outcome: Literal["applied", "without-effect", "refused", "unknown"]
+    decision: DecisionView | None = None
+    failure: FailureView | None = None
+
+    @classmethod
+    def of(cls, found: Decision | Undecided) -> ItemView:
+        """Return the view of what became of a question."""
+        if isinstance(found, Decision):
+            return cls(outcome="applied", decision=DecisionView.of(found))
+        problem = found.problem
+        failure = FailureView(status=problem.status, code=problem.code, detail=problem.detail)
+        return cls(outcome=found.outcome, failure=failure)
+
+
+class BatchView(BaseModel):
+    """What became of each question, in their order."""
+
+    items: list[ItemView]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from salus.access.actors import Actor
 from salus.access.decisions import Inputs, Verdict
 from salus.access.grants import GrantIndex
 from salus.access.state import PatientState, PolicyState, PolicyText, SubjectState
+from salus.consent.domain.kept_decisions import KeptDecision
 from salus.contracts.queues import Queues
+from salus.events.effect import Outcome
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.state_positions import Partition
+
+_T = TypeVar("_T")
 
 
 class Patients(Protocol):
@@ -56,8 +60,25 @@ class FactSource(Protocol):
         """Return what is known of each of the patients, all at the same positions."""
 
 
+class KeptDecisions(Protocol):
+    """The decisions that were asked for under an Idempotency-Key."""
+
+    async def kept(self, decisions: Collection[str]) -> Mapping[str, KeptDecision]:
+        """Return those that stand on the topic now, by their ids."""
+
+
+class Freshness(Protocol):
+    """How old what is known may be."""
+
+    async def within(self, look: Callable[[], Awaitable[_T]]) -> _T:
+        """Return what is looked up; raises ProblemError 503 `state-stale` if that takes too long."""
+
+
 class Statements(Protocol):
     """States facts that change nothing."""
+
+    async def write(self, data: EventData, *, subject: str) -> Outcome:
+        """Return what became of the fact, once it is folded; raises ProblemError if nothing was stated."""
 
     async def state(self, data: EventData, *, subject: str) -> None:
         """Return once the fact is folded; raises ProblemError unless it is known to be accepted."""
@@ -72,6 +93,9 @@ class Policies(Protocol):
 
     def evaluate(self, inputs: Inputs) -> Verdict:
         """Return the verdict."""
+
+    def words(self, reasons: Iterable[str]) -> tuple[str, ...]:
+        """Return what a person is told of reasons, one sentence for each."""
 
 
 class PolicySets(Protocol):
@@ -136,7 +160,7 @@ class Reservation(Protocol):
     """What an account may do once more."""
 
     def use(self) -> None:
-        """Say that it is done."""
+        """Say that one is done."""
 
 
 class Limit(Protocol):
@@ -145,8 +169,8 @@ class Limit(Protocol):
     def take(self, account: Actor) -> None:
         """Count one, or raise."""
 
-    def reserved(self, account: Actor) -> AbstractAsyncContextManager[Reservation]:
-        """Hold one, which counts if it is used, or raise."""
+    def reserved(self, account: Actor, number: int = 1) -> AbstractAsyncContextManager[Reservation]:
+        """Hold so many, of which count those that are used, or raise."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +192,8 @@ class World:
 
     patients: Patients
     facts: FactSource
+    decisions: KeptDecisions
+    freshness: Freshness
     statements: Statements
     policies: PolicySets
     policy_states: PolicyStates

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from salus.consent.ports import Limits
 from salus.contracts.settings import ContractSettings
+from salus.events.contexts.consent import QUESTIONS_MAX
 from salus.runtime.limits import AccountLimit, Rate
 
 
@@ -19,6 +21,21 @@ class Settings(ContractSettings):
         default=None,
         description="Folder with *.cedar and one *.cedarschema: the network's first policy set, which "
         "operators change then. None: the policies of the release.",
+    )
+    decisions_batch_max: int = Field(
+        default=20,
+        ge=1,
+        le=QUESTIONS_MAX,
+        description="Questions in one request; a burst of denials at most.",
+    )
+    state_age_ms_max: int = Field(
+        default=5000, ge=100, description="How old what is known may be when a decision rests on it."
+    )
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#]+(/[^/?#]+)*$",
+        description="Where callers find this service, for /.well-known/authzen-configuration; "
+        "none: nobody is told there.",
     )
     denials_burst_max: int = Field(default=60, ge=1, description="Denials of one account at once.")
     denials_per_minute_max: int = Field(default=30, ge=1, description="And a minute, in the long run.")
@@ -32,6 +49,12 @@ class Settings(ContractSettings):
         default=600, ge=1, description="Revocations and unlinkings of one account at once."
     )
     revocations_per_minute_max: int = Field(default=600, ge=1, description="And a minute, in the long run.")
+
+    @model_validator(mode="after")
+    def _batches_can_be_denied(self) -> Self:
+        if self.decisions_batch_max > self.denials_burst_max:
+            raise ValueError("SALUS_DECISIONS_BATCH_MAX is more than SALUS_DENIALS_BURST_MAX")
+        return self
 
     def limits(self) -> Limits:
         """Return how often an account may do what leaves something on the ledger."""

@@ -242,12 +242,14 @@ class MemoryTopics:
             is_claimed=lambda name: (topic, name) in known.claims,
             is_entitled=lambda: record.entitled,
         )
+        is_applied = isinstance(effect, Applied)
         if isinstance(effect, Applied):
             known.versions[topic, subject] = effect.version
             known.claims.update((topic, name) for name in claims_of(event))
             self._apply(topic, event, version=effect.version)
-        elif isinstance(event.data, RequestedData) and event.data.request.proof is not None:
-            known.seen.add((topic, request_claim(event.data.request.proof)))
+        data = event.data
+        if isinstance(data, RequestedData) and data.request.proof and (data.part or not is_applied):
+            known.seen.add((topic, request_claim(data.request.proof)))
         return effect
 
     def _apply(self, topic: str, event: Event, *, version: int) -> None:

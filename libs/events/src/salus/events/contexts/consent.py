@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Annotated, Literal
 
@@ -24,7 +24,7 @@ from salus.events.fields import (
     Words,
 )
 from salus.events.requests import RequestedData
-from salus.events.signed_request import Asked, Body
+from salus.events.signed_request import Asked, Body, read_body
 from salus.events.state_positions import StatePositions
 
 CONTEXT = Context("consent")
@@ -88,14 +88,29 @@ class ConsentRevoked(RequestedData):
 EmergencyReason = Literal["life-threatening", "unable-to-consent", "public-health", "other"]
 
 
-@_event("salus.consent.access-decided.v1")
+# Questions in one request: their events, of which each carries the request, share one signature.
+QUESTIONS_MAX = 64
+_DECIDED_BEFORE = "urn:salus:schema:salus.consent.access-decided.v1"
+
+
+@_event(
+    "salus.consent.access-decided.v1",
+    claims=lambda data: (f"decision:{data.decision}",) if data.repeatable else (),
+    older_dataschemas=frozenset(
+        {
+            f"{_DECIDED_BEFORE}:sha256:4027bec470969f701033cfa6e39b4280e6051f34e641244298f3eaec24dfda3f",
+        }
+    ),
+)
 class AccessDecided(RequestedData):
     """Someone asked whether an access is allowed, and this was the answer, with what it rests on.
 
     `inputs` commits to the exact request and entities. They follow from the records before
     `state_positions` of every partition of the topics of consent, storage and identity, at the time
     `decided_at`. `consents` are those that covered an access that was allowed without
-    breaking the glass, at most 64 of them. `emergency` is the reason that the caller gave.
+    breaking the glass, at most 64 of them. `emergency` is the reason that the caller gave. `item` is the
+    question's place in a request that asks many. A `repeatable` one was asked for under an Idempotency-Key:
+    whoever asks again gets the same.
     """
 
     decision: Text
@@ -116,6 +131,13 @@ class AccessDecided(RequestedData):
     consents: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] = ()
     emergency: EmergencyReason | None = None
     break_glass: bool = False
+    item: Count | None = None
+    repeatable: bool = False
+
+    @property
+    def part(self) -> str:
+        """The place in a request that asks many; the first one claims the request as a single one does."""
+        return f"#{self.item}" if self.item else ""
 
 
 @_event(
@@ -249,6 +271,10 @@ CONTEXT.form("POST", "patients", None, "parties", body_bytes_max=_SMALL)
 CONTEXT.form("DELETE", "patients", None, "parties", None, body_bytes_max=0)
 # A statement to an emergency is some sentences, sealed.
 CONTEXT.form("POST", "decisions", body_bytes_max=32 * 1024)
+CONTEXT.form("POST", "decisions", "batch", body_bytes_max=32 * 1024, values_max=1024)
+# AuthZEN wants members ignored that nobody knows, and so they may be any words.
+CONTEXT.form("POST", "access", "v1", "evaluation", body_bytes_max=None)
+CONTEXT.form("POST", "access", "v1", "evaluations", body_bytes_max=None, values_max=4096)
 CONTEXT.form("POST", "glass-breaks", None, "review", body_bytes_max=_SMALL)
 # The text of policies stands in the event itself, so the body would be there twice.
 CONTEXT.form("POST", "policies", body_bytes_max=None)
@@ -280,6 +306,22 @@ class _Question(Body):
     purpose: str
     break_glass: _BreakGlass | None = None
     service: ServiceName | None = None
+
+
+class _QuestionOfMany(Body):
+    action: str
+    object: str
+    patient: str
+    purpose: str
+    service: ServiceName | None = None
+
+
+class _Questions(Body):
+    questions: Annotated[tuple[_QuestionOfMany, ...], msgspec.Meta(min_length=1, max_length=QUESTIONS_MAX)]
+
+
+# The same one for each of its events.
+_questions_in = lru_cache(maxsize=64)(partial(read_body, kind=_Questions))
 
 
 class _Judgement(Body):
@@ -336,11 +378,31 @@ def _unlinks(asked: Asked, data: PatientUnlinked) -> bool:
 
 @CONTEXT.asked(AccessDecided)
 def _asks(asked: Asked, data: AccessDecided) -> bool:
+    if data.item is None and asked.is_("POST", "decisions"):
+        return _asks_one(asked, data)
+    if data.request.by != data.principal or data.emergency is not None or data.break_glass:
+        return False
+    if asked.path[:1] == ("access",):
+        # Only the digest of an AuthZEN request is on the ledger.
+        one = asked.is_("POST", "access", "v1", "evaluation")
+        return asked.digest is not None and (data.item is None if one else data.item is not None)
+    return data.item is not None and asked.is_("POST", "decisions", "batch") and _asks_many(asked, data)
+
+
+def _asks_many(asked: Asked, data: AccessDecided) -> bool:
+    body = None if asked.body is None else _questions_in(asked.body)
+    if body is None or data.item is None or data.item >= len(body.questions):
+        return False
+    one = body.questions[data.item]
+    said = (data.action, data.object, data.patient, data.purpose)
+    return (one.action, one.object, one.patient, one.purpose) == said
+
+
+def _asks_one(asked: Asked, data: AccessDecided) -> bool:
     body = asked.read(_Question)
     said = (data.action, data.object, data.patient, data.purpose)
     return (
-        asked.is_("POST", "decisions")
-        and body is not None
+        body is not None
         and (body.action, body.object, body.patient, body.purpose) == said
         and data.request.by == data.principal
         and (body.break_glass.reason if body.break_glass else None) == data.emergency

@@ -17,6 +17,7 @@ from salus.access.state import (
     evolve_subject,
     evolve_text,
 )
+from salus.consent.domain.kept_decisions import KeptDecision, decision_named, evolve_decision
 from salus.consent.ports import Facts
 from salus.contracts.contract import Contract
 from salus.contracts.fold_batch import version_kind
@@ -59,6 +60,14 @@ POLICY_TEXTS = Contract(
     initial=PolicyText,
 )
 SUBJECTS = Contract(kind="subject", topic=STORAGE_TOPIC, state=SubjectState, evolve=evolve_subject)
+# Of those alone that somebody may ask for again: others leave nothing in the database but their claims.
+DECISIONS = Contract(
+    kind="decision",
+    topic=CONSENT_TOPIC,
+    state=KeptDecision,
+    evolve=evolve_decision,
+    aggregate=decision_named,
+)
 _VERSION = version_kind(CONSENT_TOPIC)
 
 
@@ -144,6 +153,20 @@ class FoldedFacts:
         while self._size > self._kept_max and len(self._kept) > 1:
             self._size -= self._kept.popitem(last=False)[1].size
         return one
+
+
+class FoldedDecisions:
+    """The decisions that are kept, read after a barrier."""
+
+    def __init__(self, follower: Fold, store: States) -> None:
+        self._follower = follower
+        self._store = store
+
+    async def kept(self, decisions: Collection[str]) -> Mapping[str, KeptDecision]:
+        """Return those that stand on the topic now, by their ids; raises MessagingError."""
+        await self._follower.catch_up()
+        found = await self._store.load_some(DECISIONS.kind, decisions)
+        return {name: DECISIONS.decode(state) for name, state in found.items()}
 
 
 def _version_in(rows: Mapping[Pair, Loaded], patient: str) -> int:
