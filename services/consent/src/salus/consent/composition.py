@@ -82,7 +82,7 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     """Add the routes."""
     settings = around.settings
     shared = api.Api(world=world, authenticate=around.authenticate, now=around.now)
-    deciding = decision_api.DecisionApi(shared, questions_max=settings.decisions_batch_max)
+    deciding = decision_api.DecisionApi(shared, questions_max=settings.questions_max)
     app.include_router(api.routes(shared))
     app.include_router(policies_api.policy_routes(shared))
     app.include_router(decision_api.routes(deciding))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from salus.consent.ports import Limits
 from salus.contracts.settings import ContractSettings
@@ -50,11 +49,10 @@ class Settings(ContractSettings):
     )
     revocations_per_minute_max: int = Field(default=600, ge=1, description="And a minute, in the long run.")
 
-    @model_validator(mode="after")
-    def _batches_can_be_denied(self) -> Self:
-        if self.decisions_batch_max > self.denials_burst_max:
-            raise ValueError("SALUS_DECISIONS_BATCH_MAX is more than SALUS_DENIALS_BURST_MAX")
-        return self
+    @property
+    def questions_max(self) -> int:
+        """How many questions one request has: of more than may be denied at once none would be answered."""
+        return min(self.decisions_batch_max, self.denials_burst_max)
 
     def limits(self) -> Limits:
         """Return how often an account may do what leaves something on the ledger."""
