@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from tests.asking import FixedCallers
-from tests.unit.consent.test_handlers import CLINICIAN, HOSPITAL, PATIENT, Memory, limits_of
+from tests.unit.consent.test_handlers import CLINICIAN, CONSENTED, HOSPITAL, PATIENT, Memory, limits_of
 
 from salus.access.decisions import NO_POLICY_PERMITS, Inputs, Rule, Verdict
 from salus.consent import api, authzen_api, decision_api
@@ -31,7 +31,7 @@ class Town(Memory):
     """Consent that lets read what is called `yes…`, with its routes."""
 
     def __init__(self, *, faults: Any = (), denials: int = 60, questions_max: int = 20) -> None:
-        super().__init__(faults=faults, limits=limits_of(denials))
+        super().__init__(faults=faults, limits=limits_of(denials), state=CONSENTED)
         self.charged: list[int] = []
         callers = Callers(self)
         shared = api.Api(world=self.world, authenticate=callers, now=lambda: self.now)
