@@ -25,8 +25,10 @@ from salus.devkit.processes import Place
 pytest.register_assert_rewrite("salus.contracts.testing")
 
 HERE = Path(__file__).parent
-# Tests that start servers or build tools: those of one folder run one after another, in one process.
+# Tests that start servers or build tools: those of one group run one after another, in one process.
 GROUPED = frozenset({"deploy", "generators", "integration", "journey"})
+# Of the integration tests, those that start whole platforms, each with servers of its own.
+WITH_PLATFORMS = frozenset({"cli", "devkit", "examples", "keys"})
 
 # On loaded cores a deadline for one example is a coin toss; pytest's own timeout holds.
 settings.register_profile("salus", deadline=None)
@@ -35,10 +37,11 @@ settings.load_profile("salus")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the processes of `make test` share the tests: unit tests run beside those that wait for servers."""
-    for item in items:
-        folder = item.path.relative_to(HERE).parts[0]
+    for item in (each for each in items if HERE in each.path.parents):
+        folder, below = item.path.relative_to(HERE).parts[:2]
+        group = "platforms" if folder == "integration" and below in WITH_PLATFORMS else folder
         if folder in GROUPED:
-            item.add_marker(pytest.mark.xdist_group(folder))
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
