@@ -10,7 +10,7 @@ import msgspec
 from salus.events.catalogue import Catalogue
 from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, Envelope
 from salus.events.errors import Reason
-from salus.events.event_types import EXTENSIBLE, EventType
+from salus.events.event_types import EXTENSIBLE, EventType, growing
 from salus.events.fields import Sealed, portable
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.ledger.signature_header import HEADER_BYTES_MAX, HEADER_PATTERN
@@ -176,7 +176,7 @@ def _extensible(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a field of the release's types: its list of words is one that may grow."""
     if "items" in schema:
         return {**schema, "items": _extensible(schema["items"])}
-    return {**schema, EXTENSIBLE: True} if "enum" in schema else schema
+    return growing(schema)
 
 
 def _hoisted(schema: dict[str, Any], name: str, named: dict[str, Any]) -> dict[str, Any]:

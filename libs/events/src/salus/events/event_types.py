@@ -147,9 +147,13 @@ def _bare(schema: Any) -> Any:
     }
     if isinstance(pattern := schema.get("pattern"), str):
         bare["pattern"] = portable(pattern)
-    if "enum" in schema:
-        bare[EXTENSIBLE] = True
+    bare = growing(bare)
     return {**bare, "x-salus-sealed": True} if _is_sealed(schema) else bare
+
+
+def growing(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema of the release, marked if it is a list of words: that may grow."""
+    return {**schema, EXTENSIBLE: True} if "enum" in schema else schema
 
 
 def _is_sealed(schema: dict[str, Any]) -> bool:
