@@ -68,6 +68,7 @@ ROOT = Path(__file__).parents[2]
 COMMAND_S_MAX = 280
 ANSWER_S_MAX = 60.0
 RECEIPT_S_MAX = 60.0
+ACLS_S_MAX = 60.0
 MEMBERS_TOPICS = set(CATALOGUE.topics_of_members())
 READABLE = MEMBERS_TOPICS | {"salus.ledger.blocks", "salus.ledger.checkpoints", "salus.ledger.rejections"}
 ALL_TOPICS = {*CATALOGUE.input_topics(), *output_topics()}
@@ -220,6 +221,46 @@ async def test_what_somebody_changed_by_hand_is_named_and_removed_if_that_is_ask
     assert repaired.returncode == 0, repaired.stdout + repaired.stderr
     assert others in left
     await remove_acls(kafka, [others])
+
+
+async def test_a_suspended_members_account_loses_its_rights_and_gets_them_back(allowed: Network) -> None:
+    async def salus(*words: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(allowed.salus, *words)
+
+    joined = json.loads(required(await salus("party", "register", "ward", "--kind", "member", "--json")))
+    with (allowed.platform.network.folder / "kafka-principals.toml").open("a") as listed:
+        listed.write(f'\n[[principal]]\nname = "CN=ward"\nparty = "{joined["did"]}"\n')
+    required(await salus("kafka", "acls", "--apply"))
+    ward = allowed.platform.addresses.kafka_as("ward")
+    assert isinstance(ward, Brokers)
+
+    async def until(*, may_write: bool) -> None:
+        """Wait until the broker, which hears of ACLs a moment later, says so."""
+        async with asyncio.timeout(ACLS_S_MAX):
+            while await writes() is not may_write:
+                pass
+
+    async def writes() -> bool:
+        async with Producer(ward, client_id="ward") as producer:
+            try:
+                await (await producer.enqueue("salus.lab.events", key=b"k", value=b"garbage"))
+            except NotAuthorizedError:
+                return False
+        return True
+
+    await until(may_write=True)
+    required(await salus("member", "suspend", joined["did"], "--reason", "inquiry", "--yes"))
+    found = await salus("kafka", "acls", "--check")
+    pruned = json.loads(required(await salus("kafka", "acls", "--apply", "--prune", "--json")))
+    await until(may_write=False)
+    required(await salus("member", "reinstate", joined["did"], "--reason", "unfounded", "--yes"))
+    required(await salus("kafka", "acls", "--apply"))
+
+    assert found.returncode == Exit.DIFFERS
+    assert "surplus User:CN=ward may Write Topic salus.lab.events" in found.stdout
+    assert "of a suspended or expelled member, so nothing: User:CN=ward" in " ".join(found.stderr.split())
+    assert {one["principal"] for one in pruned["removed"]} == {"User:CN=ward"}
+    await until(may_write=True)
 
 
 # --- what a member's account does -------------------------------------------------------------------------

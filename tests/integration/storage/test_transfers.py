@@ -16,7 +16,7 @@ from salus.client.pseudonyms import new_nonce
 from salus.crypto.keys import ensure_ed25519
 from salus.crypto.sealed_object import new_object
 from salus.crypto.sealing import SUITE, seal
-from salus.events.contexts.identity import KeyRevoked
+from salus.events.contexts.identity import KeyRevoked, MemberSuspended
 from salus.events.contexts.lab import ResultReleased
 from salus.events.contexts.storage import (
     ObjectRead,
@@ -51,6 +51,13 @@ async def revoke_key(world: World, signer: LocalSigner, *, version: int = 1) -> 
         did=signer.did, key_id=signer.verification_method, reason="compromised", request=UNASKED
     )
     asked = truly_asked(revoked, world.folder.signer("operator"), at=datetime.now(UTC))
+    await world.identity.publish(asked, subject=signer.did, expected_version=version)
+
+
+async def suspend(world: World, signer: LocalSigner, *, version: int = 1) -> None:
+    """Let the operator suspend a member, of which nothing but its registration was said before."""
+    suspended = MemberSuspended(did=signer.did, reason="inquiry", request=UNASKED)
+    asked = truly_asked(suspended, world.folder.signer("operator"), at=datetime.now(UTC))
     await world.identity.publish(asked, subject=signer.did, expected_version=version)
 
 
@@ -91,7 +98,7 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Range": f"bytes=5-{7 * MIB}"}], ids=["all", "range"])
-@pytest.mark.parametrize("ending", ["revocation", "erasure", "key"])
+@pytest.mark.parametrize("ending", ["revocation", "erasure", "key", "suspension"])
 async def test_a_read_is_broken_off_when_its_right_ends(
     world: World, monkeypatch: pytest.MonkeyPatch, ending: str, headers: dict[str, str]
 ) -> None:
@@ -101,7 +108,12 @@ async def test_a_read_is_broken_off_when_its_right_ends(
     patient = await world.patient()
     name = await world.store(patient, bytes(8 * MIB))
     doctor, hospital = world.people["doctor"], world.people["hospital"]
-    ends = {"revocation": "decision-outdated", "erasure": "subject-erased", "key": "key-revoked"}
+    ends = {
+        "revocation": "decision-outdated",
+        "erasure": "subject-erased",
+        "key": "key-revoked",
+        "suspension": "member-suspended",
+    }
     original, requests = S3Objects.stream, iter(range(3))
 
     async def ended_meanwhile(
@@ -116,6 +128,8 @@ async def test_a_read_is_broken_off_when_its_right_ends(
                     case "erasure":
                         url, body = f"/subjects/{patient}/key", {"basis": "gdpr-art-17"}
                         await world.client.request("DELETE", url, json=body, auth=hospital.signing())
+                    case "suspension":
+                        await suspend(world, hospital.signer)
                     case _:
                         await revoke_key(world, doctor.signer)
             yield piece
@@ -138,7 +152,7 @@ async def _numbered(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, by
         number += 1
 
 
-@pytest.mark.parametrize("end", ["revocation", "erasure", "key"])
+@pytest.mark.parametrize("end", ["revocation", "erasure", "key", "suspension"])
 async def test_an_upload_begun_before_its_right_ended_is_not_stored(world: World, end: str) -> None:
     patient = await world.patient()
     laboratory, hospital = world.people["laboratory"], world.people["hospital"]
@@ -152,6 +166,8 @@ async def test_an_upload_begun_before_its_right_ended_is_not_stored(world: World
             case "erasure":
                 url, body = f"/subjects/{patient}/key", {"basis": "gdpr-art-17"}
                 await world.client.request("DELETE", url, json=body, auth=hospital.signing())
+            case "suspension":
+                await suspend(world, laboratory.signer)
             case _:
                 await revoke_key(world, laboratory.signer)
         yield bytes(MIB)
@@ -164,7 +180,11 @@ async def test_an_upload_begun_before_its_right_ended_is_not_stored(world: World
         auth=laboratory.signing(stream=True),
     )
 
-    expected = {"revocation": (403, "decision-outdated"), "erasure": (410, "subject-erased")}
+    expected = {
+        "revocation": (403, "decision-outdated"),
+        "erasure": (410, "subject-erased"),
+        "suspension": (403, "member-suspended"),
+    }
     assert code(answer) == expected.get(end, (403, "key-revoked"))
     assert not any(isinstance(event, ObjectStored) for event in await world.told(patient))
     objects = world.bucket(world.settings.objects_bucket)

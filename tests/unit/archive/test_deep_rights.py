@@ -26,7 +26,7 @@ from salus.archive import deep_rights
 from salus.archive.check_blocks import Checked
 from salus.archive.deep_rights import RightsJudge
 from salus.archive.entitlements import STATED_WITHIN_S
-from salus.events.contexts.identity import RoleGranted, RoleWithdrawn
+from salus.events.contexts.identity import MemberReinstated, MemberSuspended, RoleGranted, RoleWithdrawn
 from salus.events.did import LocalSigner
 
 REVIEWER = "a privacy officer of the patient's steward reviews"
@@ -211,6 +211,37 @@ async def test_a_role_counts_until_it_was_taken_and_as_long_as_a_service_may_hav
     ledger.store(DOCTOR)
 
     assert len(await ledger.unentitled()) == count
+
+
+@pytest.mark.parametrize(("ago_s", "count"), [(-10, 0), (STATED_WITHIN_S - 5, 0), (STATED_WITHIN_S + 5, 4)])
+async def test_a_suspended_member_and_its_people_have_no_right_but_the_patient_herself(
+    ledger: ServedLedger, ago_s: int, count: int
+) -> None:
+    # Within the minutes by which clocks may differ what a thief of consent's key states is an accepted leaf.
+    ledger.link(OFFICER)
+    ledger.now += timedelta(minutes=5)
+    suspended = MemberSuspended(did=HOSPITAL.did, reason="inquiry", request=UNASKED)
+    ledger.ring.apply(suspended, at=ledger.now - timedelta(seconds=ago_s))
+    ledger.grant(HERSELF, DOCTOR)
+    ledger.grant(OFFICER, CLINIC, number=2)
+    ledger.grant(HOSPITAL, CLINIC, number=3)
+    ledger.store(DOCTOR)
+    ledger.erase(HOSPITAL)
+
+    assert len(await ledger.unentitled()) == count
+
+
+async def test_a_reinstated_member_has_its_rights_from_then_on(ledger: ServedLedger) -> None:
+    ledger.link(OFFICER)
+    ledger.now += timedelta(minutes=20)
+    suspended = MemberSuspended(did=HOSPITAL.did, reason="inquiry", request=UNASKED)
+    reinstated = MemberReinstated(did=HOSPITAL.did, reason="unfounded", request=UNASKED)
+    ledger.ring.apply(suspended, at=ledger.now - timedelta(minutes=15))
+    ledger.ring.apply(reinstated, at=ledger.now - timedelta(seconds=1))
+    ledger.grant(OFFICER, CLINIC)
+    ledger.store(HOSPITAL)
+
+    assert await ledger.unentitled() == []
 
 
 async def test_a_role_that_was_given_counts(ledger: ServedLedger) -> None:

@@ -15,9 +15,10 @@ from fastapi import Request as HttpRequest
 from tests.asking import NETWORK, UNASKED
 
 from salus.client.auth import RequestLine, RequestSigner, make_approval, make_bearer
-from salus.events.bearer import CLOCK_SKEW_S, Bearer, audience_of
+from salus.events.accountability import approver_of
+from salus.events.bearer import CLOCK_SKEW_S, Bearer, BearerError, audience_of, read_bearer
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.identity import PartyRegistered, PublicKey
+from salus.events.contexts.identity import MemberReinstated, MemberSuspended, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
@@ -320,6 +321,40 @@ class Joining(Ring):
     async def catch_up(self) -> KeyRing:
         self.ring = self.joined
         return self.ring
+
+
+class Reinstating(Ring):
+    """A ring in which the callers' member is suspended until it has caught up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ring.apply(MemberSuspended("did:web:h.example", "inquiry", request=UNASKED))
+
+    async def catch_up(self) -> KeyRing:
+        self.ring.apply(MemberReinstated("did:web:h.example", "unfounded", request=UNASKED))
+        return self.ring
+
+
+async def test_whoever_was_reinstated_a_moment_ago_may_send_a_body() -> None:
+    ring: Any = Reinstating()
+    token = make_bearer(CALLER, audience_of("test", NETWORK), now=datetime.now(UTC))
+    async with Authenticator(ring, service="test").admit(sent(token), 1):
+        pass
+
+
+async def test_of_a_suspended_member_no_body_is_read_and_no_approval_taken() -> None:
+    ring: Any = Ring()
+    ring.ring.apply(MemberSuspended("did:web:h.example", "inquiry", request=UNASKED))
+    token = make_bearer(CALLER, audience_of("test", NETWORK), now=datetime.now(UTC))
+    with pytest.raises(ProblemError, match="member-suspended"):
+        async with Authenticator(ring, service="test").admit(sent(token), 1):
+            pass
+    line = RequestLine("POST", "/commands/a", None)
+    approval = make_approval(SECOND, line, network=NETWORK, now=datetime.now(UTC))
+    request = bearer("POST", "/commands/a")["Authorization"].removeprefix("Bearer ")
+    asked = read_bearer(request, audience=None).claims
+    with pytest.raises(BearerError, match="not signed by a key that may sign"):
+        approver_of(approval, asked=asked, ring=ring.ring, at=datetime.now(UTC))
 
 
 def sent(token: str) -> HttpRequest:

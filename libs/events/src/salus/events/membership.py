@@ -91,6 +91,8 @@ class Memberships:
 
     def throughout(self, member: str, first: datetime, last: datetime) -> Membership:
         """Return ACTIVE if a member was active at some moment of that time, else its last standing in it."""
+        if member not in self._changes:
+            return Membership.ACTIVE
         standings = [self.at(member, first), *(how for _, how in self._between(member, first, last))]
         return Membership.ACTIVE if Membership.ACTIVE in standings else standings[-1]
 

@@ -169,7 +169,7 @@ def routes(reading: Reading) -> APIRouter:
 
 def _add_search(router: APIRouter, reading: Reading) -> None:
     @router.get(
-        "/trail", summary="Search the trail, newest first", responses=documented(400, 401, 422, 429, 503)
+        "/trail", summary="Search the trail, newest first", responses=documented(400, 401, 403, 422, 429, 503)
     )
     async def search_trail(request: Request, question: Asked, limit: Limit = 50, cursor: Word = None) -> Page:
         reader = await reading.reader(request)
@@ -183,7 +183,9 @@ def _add_search(router: APIRouter, reading: Reading) -> None:
 
 def _add_entries(router: APIRouter, reading: Reading) -> None:
     @router.get(
-        "/trail/leaf/{uid}", summary="One entry by leaf hash", responses=documented(401, 404, 422, 429, 503)
+        "/trail/leaf/{uid}",
+        summary="One entry by leaf hash",
+        responses=documented(401, 403, 404, 422, 429, 503),
     )
     async def get_trail_leaf(request: Request, uid: Name) -> EntryView:
         reader = await reading.reader(request)
@@ -192,7 +194,7 @@ def _add_entries(router: APIRouter, reading: Reading) -> None:
     @router.get(
         "/trail/{source}/{event:path}",
         summary="One entry by its event's source and id",
-        responses=documented(401, 404, 422, 429, 503),
+        responses=documented(401, 403, 404, 422, 429, 503),
     )
     async def get_trail_entry(request: Request, source: Name, event: Name) -> EntryView:
         # A DID with a percent sign is looked for as it was written.
@@ -205,7 +207,7 @@ def _add_reports(router: APIRouter, reading: Reading) -> None:
     @router.get(
         "/reports/disclosures",
         summary="Accounting of disclosures of a patient's objects (45 CFR 164.528), oldest first",
-        responses=documented(400, 401, 422, 429, 503),
+        responses=documented(400, 401, 403, 422, 429, 503),
     )
     async def list_disclosures(  # noqa: PLR0913  # the report's parameters
         request: Request,
@@ -240,7 +242,7 @@ def _add_stream(router: APIRouter, reading: Reading) -> None:
         description="Each event has a position as `id` and an entry as `data`. Send the last `id` as "
         "`Last-Event-ID` to go on without a gap; without it the stream begins with the next entry. A stream "
         f"ends after {STREAM_S_MAX:.0f} s: come back with a new bearer.",
-        responses={**documented(400, 401, 422, 429, 503), **content("text/event-stream", TEXT)},
+        responses={**documented(400, 401, 403, 422, 429, 503), **content("text/event-stream", TEXT)},
         response_class=StreamingResponse,
     )
     async def follow_trail(

@@ -106,7 +106,7 @@ def _add_consents(router: APIRouter, api: Api) -> None:
         """Let someone act on a patient's data: by the patient herself, or by her steward for her."""
         return await granted(api, body, caller, key=idempotency_key)
 
-    @router.get("/consents/{consent}", tags=["consents"], responses=documented(401, 404, 429, 503))
+    @router.get("/consents/{consent}", tags=["consents"], responses=documented(401, 403, 404, 429, 503))
     async def get_consent(consent: IdInPath, caller: Party = caller) -> models.ConsentView:
         """Return one consent, to the patient, her steward or the grantee."""
         patient = patient_of(consent)
@@ -166,7 +166,9 @@ def _add_patients(router: APIRouter, api: Api) -> None:
         require(Act.SEE, actor_of(caller), about=None, state=known.state, subject=known.subject)
         return [models.LinkView(patient=patient, did=did) for did in known.state.dids]
 
-    @router.get("/patients/{patient}/consents", tags=["patients"], responses=documented(401, 422, 429, 503))
+    @router.get(
+        "/patients/{patient}/consents", tags=["patients"], responses=documented(401, 403, 422, 429, 503)
+    )
     async def list_consents(patient: PatientInPath, caller: Party = caller) -> models.ConsentList:
         """List a patient's consents as far as they are the caller's business, and her epoch."""
         known = await world.facts.facts(patient)

@@ -116,7 +116,7 @@ def routes(shared: FhirApi) -> APIRouter:
     @router.get(
         "/Consent",
         response_class=Response,
-        responses={**_RESOURCE, **_documented(400, 401, 406, 412, 429, 503)},
+        responses={**_RESOURCE, **_documented(400, 401, 403, 406, 412, 429, 503)},
     )
     async def search_consents(request: Request, caller: Party = caller) -> FhirResponse:
         """Search a patient's consents that are the caller's business, by identifier and status if given."""
@@ -130,7 +130,7 @@ def routes(shared: FhirApi) -> APIRouter:
     @router.get(
         "/Consent/{consent}",
         response_class=Response,
-        responses={**_RESOURCE, **_documented(401, 404, 406, 429, 503)},
+        responses={**_RESOURCE, **_documented(401, 403, 404, 406, 429, 503)},
     )
     async def read_consent(consent: IdInPath, caller: Party = caller) -> FhirResponse:
         """Return a consent as an R4 Consent."""

@@ -112,12 +112,12 @@ def policy_routes(api: Api) -> APIRouter:
 def _add_reads(router: APIRouter, api: Api) -> None:
     world, caller = api.world, Depends(api.authenticate)
 
-    @router.get("/policies", responses=documented(401, 429, 503))
+    @router.get("/policies", responses=documented(401, 403, 429, 503))
     async def list_policies(caller: Party = caller) -> PoliciesView:  # noqa: ARG001  # it authenticates
         """Tell which policy set is in force, which are proposed, and which were in force lately."""
         return PoliciesView.of(await world.policy_states.state(world.service))
 
-    @router.get("/policies/{policy_set}", responses=documented(401, 404, 429, 503))
+    @router.get("/policies/{policy_set}", responses=documented(401, 403, 404, 429, 503))
     async def get_policies(policy_set: DigestInPath, caller: Party = caller) -> PolicySetView:  # noqa: ARG001
         """Return the files of a policy set that is on the ledger."""
         return await _view(api, policy_set)

@@ -342,7 +342,9 @@ def _add_verifying(router: APIRouter, desk: Desk) -> None:
     caller = Depends(desk.authenticate)
     places = Places(most=desk.limits.verifications_max, of_one_max=1)
 
-    @router.get("/objects/{object}/verify", tags=["objects"], responses=documented(401, 404, 422, 429, 503))
+    @router.get(
+        "/objects/{object}/verify", tags=["objects"], responses=documented(401, 403, 404, 422, 429, 503)
+    )
     async def verify_object(
         object: ObjectId,  # noqa: A002  # the catalogue's name
         patient: PatientQuery,
