@@ -22,7 +22,15 @@ from tests.unit.events.samples import (
 
 from salus.events import keyring
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.identity import KeyAdded, KeyRevoked, RoleGranted, RoleWithdrawn
+from salus.events.contexts.identity import (
+    KeyAdded,
+    KeyRevoked,
+    MemberReinstated,
+    MemberSuspended,
+    PartyRegistered,
+    RoleGranted,
+    RoleWithdrawn,
+)
 from salus.events.effect import NoEffect, WithoutEffect
 from salus.events.envelope import decode_event
 from salus.events.errors import Reason, RejectedError
@@ -124,6 +132,35 @@ def test_roles_come_and_go() -> None:
 
     assert ring.parties[MEMBER.did].roles == set()
     assert STRANGER.did not in ring.parties
+
+
+def test_while_her_member_is_suspended_somebody_has_the_role_of_a_patient_alone() -> None:
+    # She kept records and reviewed as an officer; whoever judges what she did goes by what she was then.
+    ring, member = network_ring(), MEMBER.did
+    joined = PartyRegistered(
+        STRANGER.did,
+        "person",
+        (public_key(STRANGER),),
+        ("patient", "privacy-officer"),
+        member,
+        request=UNASKED,
+    )
+    ring.apply(joined, at=MORNING)
+    ring.apply(MemberSuspended(member, "inquiry", request=UNASKED), at=NOON)
+    ring.apply(MemberReinstated(member, "unfounded", request=UNASKED), at=EVENING)
+    later = timedelta(milliseconds=1)
+    times = (NOON, NOON + later, EVENING, EVENING + later)
+
+    roles = [set(ring.party_at(STRANGER.did, at).roles) for at in times]
+
+    both = {"patient", "privacy-officer"}
+    assert roles == [both, {"patient"}, {"patient"}, both]
+    assert ring.party_between(STRANGER.did, NOON + later, EVENING).roles == {"patient"}
+    assert [one.roles for one in ring.parties_between(STRANGER.did, NOON, EVENING + later)] == [
+        both,
+        {"patient"},
+        both,
+    ]
 
 
 @pytest.mark.parametrize(("version", "applied"), [(0, True), (1, False)])
