@@ -55,6 +55,11 @@ SUITE = (
     ),
     Bench("receipt", ("receipt",), quick=("--events", "5000", "--requests", "2000")),
     Bench("contracts", ("contracts",), quick=("--commands", "400", "--events", "2000", "--seconds", "2")),
+    Bench(
+        "storage",
+        ("storage",),
+        quick=("--rounds", "1", "--small", "200", "--largest", "64", "--ranges", "10"),
+    ),
     Bench("fsck", ("fsck",), quick=("--events", "5000")),
 )
 
@@ -63,7 +68,7 @@ def main() -> int:
     """Run what was asked for; return 0 if everything ran, whether or not the goals were reached."""
     parser = argparse.ArgumentParser(description="Run the benchmarks.")
     parser.add_argument(
-        "names", nargs="*", help="drain, steady, receipt, contracts, fsck, tiles; all without it"
+        "names", nargs="*", help="drain, steady, receipt, contracts, storage, fsck, tiles; all without it"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: does it work?")
     parser.add_argument("--record", action="store_true", help="into docs/performance.md; all, or none")

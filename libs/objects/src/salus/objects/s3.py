@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import obstore
@@ -189,6 +189,13 @@ class S3Objects(ObjectStore):
     async def destroy(self, key: str) -> None:
         """Remove every version of the object."""
         await self._admin.destroy(self.bucket, require_key(key))
+
+    async def presigned(self, key: str, method: Literal["GET", "PUT"], *, lifetime_s: float) -> str:
+        """Return a URL by which anybody reads or writes the object for so long, without these credentials."""
+        with _translated(key):
+            return await obstore.sign_async(
+                self._steady, method, require_key(key), expires_in=timedelta(seconds=lifetime_s)
+            )
 
     async def require_bucket(self) -> None:
         """Return if the bucket exists and we may look into it; cheap, for whoever asks every few seconds.

@@ -12,11 +12,13 @@ from salus.cli.bench.contracts import Sizes
 from salus.cli.bench.contracts import contracts as run_contracts
 from salus.cli.bench.drain import drain as run_drain
 from salus.cli.bench.fscking import check_all
-from salus.cli.bench.outcome import Outcome
+from salus.cli.bench.outcome import MEGABYTE, Outcome
 from salus.cli.bench.plots import require_plots
 from salus.cli.bench.receipts import receipts as run_receipts
 from salus.cli.bench.steady import Load
 from salus.cli.bench.steady import steady as run_steady
+from salus.cli.bench.storage import Sizes as StorageSizes
+from salus.cli.bench.storage import storage as run_storage
 from salus.cli.bench.tiles import tiles as run_tiles
 from salus.cli.console import narration
 from salus.cli.exits import CommandError, Exit
@@ -119,6 +121,22 @@ def contracts(  # the sizes
     with narration() as narrator:
         sizes = Sizes(commands, events, clients, rate, seconds)
         _run(run_contracts(narrator, sizes), as_json=as_json, plot=plot)
+
+
+@app.command()
+def storage(  # the sizes
+    rounds: Annotated[int, typer.Option(min=1, help="Times that a 100 MB object goes in and out.")] = 5,
+    small: Annotated[int, typer.Option(min=16, help="Objects of 4 KB.")] = 2_000,
+    clients: Annotated[int, typer.Option(min=1, max=16, help="Connections that ask for them at once.")] = 12,
+    largest: Annotated[int, typer.Option(min=1, help="MB of the object that ranges are read of.")] = 5_120,
+    ranges: Annotated[int, typer.Option(min=1, help="Ranges of 1 MB to read of it.")] = 100,
+    plot: Plot = None,
+    as_json: AsLine = False,
+) -> None:
+    """Store and read objects, large, small and ranges, beside plaintext at MinIO itself."""
+    with narration() as narrator:
+        sizes = StorageSizes(rounds, 100 * MEGABYTE, small, clients, largest * MEGABYTE, ranges)
+        _run(run_storage(narrator, sizes), as_json=as_json, plot=plot)
 
 
 @app.command()

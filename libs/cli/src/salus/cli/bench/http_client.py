@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -34,13 +35,22 @@ class KeptConnection:
         """
         return await self.send(self.request("GET", path))
 
-    def request(self, method: str, path: str, *, body: bytes = b"", token: str = "") -> bytes:
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        token: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
         """Return the bytes of a request, which can be made before it is sent."""
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}"]
         if token:
             lines.append(f"Authorization: Bearer {token}")
         if body:
             lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     async def send(self, request: bytes) -> tuple[int, bytes]:
