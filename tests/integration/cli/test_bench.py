@@ -41,6 +41,17 @@ COMMANDS = {
             "sql_alone_per_s",
         },
     ),
+    "storage": (
+        ["--rounds", "1", "--small", "32", "--largest", "8", "--ranges", "3"],
+        {
+            "put_ratio_100mb",
+            "get_ratio_100mb",
+            "small_puts_per_s",
+            "small_gets_per_s",
+            "range_p95_ms",
+            "rss_mb_max",
+        },
+    ),
     "fsck": (["--events", "300", "--deep"], {"events_per_s", "events_per_s_a_core", "events_per_s_deep"}),
     "tiles": (["--entries", "2000"], {"entries_per_s", "compact_range_bytes", "proof_hashes_growth"}),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
+from urllib.parse import parse_qsl
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ from tests.asking import UNASKED, FixedCallers, calling
 
 from salus.crypto.errors import KmsAwayError, KmsFileError, UnwrapError
 from salus.events.contexts.consent import ConsentRevoked
-from salus.events.contexts.storage import ObjectRead, ReadBrokenOff
+from salus.events.contexts.storage import ObjectRead, ObjectStored, ReadBrokenOff
 from salus.events.event_types import EventData
 from salus.events.parties import Party
 from salus.events.pseudonyms import pseudonym_of
@@ -252,6 +253,29 @@ async def test_a_coded_document_comes_back_as_it_came(client: httpx.AsyncClient,
     assert (put.status_code, put.json()["content_encoding"]) == (201, coding)
     assert code(again) == (409, "object-exists")
     assert (answer.headers["content-encoding"], sent) == (coding, raw)
+
+
+async def test_the_receipt_of_an_object_is_found_by_its_answers(
+    bench: Bench, client: httpx.AsyncClient
+) -> None:
+    """By source and id of the event that the object is, whoever was first."""
+    as_hospital = {"patient": PATIENT, "did": HOSPITAL.did}
+    put = await client.put("/objects/o-2", params=as_hospital, content=b"x")
+    again = await client.put("/objects/o-2", params=as_hospital, content=b"x")
+    read = await client.get("/objects/o-2", params={"patient": PATIENT}, headers={"Salus-Decision": "second"})
+    stored = await bench.topic.object(PATIENT, "o-2")
+    (record,) = [
+        record.event
+        for record in bench.topic.topics.records["salus.storage.events"]
+        if record.event is not None and record.event.envelope.id == stored.event_id
+    ]
+
+    assert isinstance(record.data, ObjectStored)
+    assert dict(parse_qsl(read.headers["salus-receipt"])) == {
+        "source": record.envelope.source,
+        "id": record.envelope.id,
+    }
+    assert len({answer.headers["salus-receipt"] for answer in (put, again, read)}) == 1
 
 
 async def test_a_range_is_answered_as_http_says(client: httpx.AsyncClient) -> None:

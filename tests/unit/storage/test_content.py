@@ -247,6 +247,20 @@ async def test_the_root_binds_even_who_has_the_data_key(with_index: bool) -> Non
     assert (await bench.reading.verify(PATIENT, "o-1")).faults == (expected,)
 
 
+@pytest.mark.parametrize("at", [-3, 3])
+async def test_a_head_that_was_changed_is_named_and_its_key_is_not_tried(at: int) -> None:
+    bench = await bench_with(CONTENT)
+    raw = bench.stored_bytes()
+    end = len(header_in(bytes(raw)))
+    raw[end + at] ^= 1
+    bench.corrupt(bytes(raw))
+    token = bench.tokens.grant("right")
+
+    with pytest.raises(ProblemError) as caught:
+        await bench.reading.open("o-1", patient=PATIENT, caller=calling(DOCTOR), token=token, at=NOW)
+    assert caught.value.extra["faults"] == [{"part": "header", "fault": "altered"}]
+
+
 async def test_the_first_byte_leaves_before_the_last_is_read() -> None:
     """A read of 1 GB took 2.9 s until its first byte, a pass over all of it."""
     bench = await bench_with(LARGE)

@@ -42,13 +42,14 @@ class ObjectStream:
     """One object on its way: `start` and `length` of what comes, `size` of all of it.
 
     `etag` names the object to ask for more ranges of; `content_encoding` is the coding that it was stored in,
-    which nobody undoes.
+    which nobody undoes. `receipt` is the query for anchoring's `/receipts`, of the event that the object is.
     """
 
     media_type: str
     content_encoding: str
     etag: str
     commitment: str
+    receipt: str
     start: int
     length: int
     size: int
@@ -117,6 +118,7 @@ def _stream_of(answer: httpx.Response) -> ObjectStream:
         content_encoding=answer.headers.get("content-encoding", ""),
         etag=answer.headers.get("etag", ""),
         commitment=answer.headers.get("salus-commitment", ""),
+        receipt=answer.headers.get("salus-receipt", ""),
         start=start,
         length=length,
         size=size,

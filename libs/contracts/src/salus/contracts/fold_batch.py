@@ -129,7 +129,7 @@ class FoldBatch:
         state = self._states.get(key)
         if state is None:
             state = self._stored(contract, key[1])
-        after = contract.evolve(state, event.data)
+        after = contract.after(state, event)
         self._states[key] = after
         if after != state:
             self._changed[key] = version, after

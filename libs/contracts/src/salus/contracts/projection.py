@@ -12,7 +12,7 @@ import msgspec
 
 from salus.contracts.table_projection import TableProjection
 from salus.events.catalogue import Catalogue
-from salus.events.envelope import Envelope
+from salus.events.envelope import Envelope, Event
 from salus.events.event_types import EventData
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -32,8 +32,9 @@ class Contract(Generic[S]):
     `initial` makes of the aggregate's name.
     `aggregate` names the aggregates otherwise, given `subject` and data: one, several, or None if the event
     concerns none of this kind. Commands are executed on aggregates that are named by `subject` only.
-    `tables` are kept of the aggregates' states. Raise `version` when the same events come to other states
-    or rows: all is folded anew then.
+    `with_event` keeps in a state which event changed it, given its envelope: for what leads to a receipt, and
+    no rule may go by it. `tables` are kept of the aggregates' states. Raise `version` when the same events
+    come to other states or rows: all is folded anew then.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Contract(Generic[S]):
     evolve: Callable[[S, EventData], S]
     aggregate: Callable[[str, EventData], str | tuple[str, ...] | None] = by_subject
     initial: Callable[[str], S] | None = None
+    with_event: Callable[[S, Envelope], S] | None = None
     tables: tuple[TableProjection[S], ...] = ()
     version: int = 1
 
@@ -51,6 +53,13 @@ class Contract(Generic[S]):
         if named is None:
             return ()
         return (named,) if isinstance(named, str) else tuple(dict.fromkeys(named))
+
+    def after(self, state: S, event: Event) -> S:
+        """Return the state after an event that has taken effect."""
+        after = self.evolve(state, event.data)
+        if self.with_event is None or after == state:
+            return after
+        return self.with_event(after, event.envelope)
 
     def before(self, aggregate: str) -> S:
         """Return the state of an aggregate before any event."""

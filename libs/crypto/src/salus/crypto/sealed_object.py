@@ -122,6 +122,10 @@ class Layout:
         """Return where a segment begins; that of `plan.count` is the index's beginning."""
         return self.header_bytes + self.plan.ciphertext_start(index)
 
+    def segment_bytes(self, index: int) -> int:
+        """Return how many bytes a segment has in the store."""
+        return self.plan.ciphertext_start(index + 1) - self.plan.ciphertext_start(index)
+
 
 def new_object(
     *,

@@ -37,6 +37,7 @@ from salus.storage.transfers import (
     content_encoding_of,
     ending,
     only_new_of,
+    receipt_of,
     require_headers,
 )
 
@@ -251,6 +252,7 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: Places) -> None:
             stored, new = await desk.storing.store(upload, caller=party, token=token, at=desk.now())
         response.status_code = 201 if new else 200
         response.headers["Location"] = f"/objects/{stored.object}?patient={stored.patient}"
+        response.headers["Salus-Receipt"] = receipt_of(stored)
         return ObjectView.of(stored)
 
     described = openapi.body("application/octet-stream", openapi.BINARY, "The object, of any media type.")

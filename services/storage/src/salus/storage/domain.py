@@ -15,6 +15,7 @@ import msgspec
 from salus.contracts.decision import Attempt, Decision, require_decision
 from salus.events.contexts.consent import ConsentRevoked, PatientUnlinked
 from salus.events.contexts.storage import ObjectStored, SubjectErased, SubjectKeyDestroyed, SubjectRegistered
+from salus.events.envelope import Envelope
 from salus.events.epochs import next_epoch
 from salus.events.event_types import EventData
 from salus.events.fields import Purpose, Sealed
@@ -59,6 +60,9 @@ class ObjectState(msgspec.Struct, frozen=True, omit_defaults=True):
     stored_by: str = ""
     content_encoding: str = ""
     ciphertext_root: str = ""
+    # The event that made it one, which its receipt is of.
+    event_source: str = ""
+    event_id: str = ""
 
 
 class EpochState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -106,6 +110,11 @@ def evolve_object(state: ObjectState, data: EventData) -> ObjectState:
         content_encoding=data.content_encoding or "",
         ciphertext_root=data.ciphertext_root or "",
     )
+
+
+def object_with_event(state: ObjectState, envelope: Envelope) -> ObjectState:
+    """Keep which event made it an object."""
+    return msgspec.structs.replace(state, event_source=envelope.source, event_id=envelope.id)
 
 
 def evolve_epoch(state: EpochState, data: EventData) -> EpochState:

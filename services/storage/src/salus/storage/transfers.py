@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast, get_args
+from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -16,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from salus.events.contexts.storage import ContentCoding
 from salus.runtime.problems import ProblemError
 from salus.runtime.request_headers import refusal_of
+from salus.storage.domain import ObjectState
 from salus.storage.handlers.byte_ranges import etag_of
 from salus.storage.handlers.outgoing import Outgoing
 from salus.storage.handlers.tally import too_large
@@ -75,6 +77,7 @@ class OutgoingResponse(StreamingResponse):
             "Accept-Ranges": "bytes",
             "ETag": etag_of(stored),
             "Salus-Commitment": stored.commitment,
+            "Salus-Receipt": receipt_of(stored),
         }
         if stored.content_encoding:
             headers["Content-Encoding"] = stored.content_encoding
@@ -107,6 +110,11 @@ class OutgoingResponse(StreamingResponse):
                 await send(message)
 
             await super().__call__(scope, receive, paced)
+
+
+def receipt_of(stored: ObjectState) -> str:
+    """Return the query by which anchoring's `/receipts` finds the receipt of the event that an object is."""
+    return urlencode({"source": stored.event_source, "id": stored.event_id})
 
 
 def only_new_of(request: Request) -> bool:

@@ -11,7 +11,7 @@ import json
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from salus.cli.bench.http_client import KeptConnection
 from salus.cli.bench.outcome import MEGABYTE, Goal, Outcome, machine, percentile
 from salus.cli.bench.plots import Panel
 from salus.cli.bench.stage import open_stage
-from salus.cli.bench.watching import Watch, watch
+from salus.cli.bench.watching import Watch, look_at, watch
 from salus.cli.exits import CommandError, Exit
 from salus.client.auth import RequestLine
 from salus.contracts.decision_tokens import TOKEN_TYPE
@@ -86,7 +86,9 @@ class Bench:
             made["Salus-Decision"] = decision(self.platform.network.signer("consent"), name)
         return made
 
-    async def transfer(self, method: str, url: str, *, body_bytes: int = 0, **headers: str) -> Transferred:
+    async def transfer(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, *, body_bytes: int = 0
+    ) -> Transferred:
         """Transfer one body, and raise CommandError unless it was."""
         done = await asyncio.to_thread(
             transfer, method, url, headers=headers, body_bytes=body_bytes, block=self.block
@@ -98,12 +100,15 @@ class Bench:
     async def put(self, name: str, size: int) -> Transferred:
         """Store an object."""
         target = f"/objects/{name}{QUERY}"
-        return await self.transfer("PUT", self.url + target, body_bytes=size, **self.headers("PUT", target))
+        return await self.transfer("PUT", self.url + target, self.headers("PUT", target), body_bytes=size)
 
-    async def get(self, name: str, **headers: str) -> Transferred:
-        """Read an object."""
+    async def get(self, name: str, span: str = "") -> Transferred:
+        """Read an object, or these bytes of it."""
         target = f"/objects/{name}{QUERY}"
-        return await self.transfer("GET", self.url + target, **self.headers("GET", target, name), **headers)
+        headers = self.headers("GET", target, name)
+        if span:
+            headers["Range"] = f"bytes={span}"
+        return await self.transfer("GET", self.url + target, headers)
 
 
 def decision(consent: LocalSigner, name: str) -> str:
@@ -170,10 +175,13 @@ async def _large(bench: Bench) -> None:
     """Let objects of 100 MB in and out, by turns here and at MinIO; the median of each counts."""
     size, bucket = bench.sizes.large_bytes, bench.platform.bucket("salus-objects")
     rates: dict[str, list[float]] = {}
+    worked: dict[str, list[float]] = {}
 
-    async def timed(what: str, work: Callable[[], Awaitable[Transferred]]) -> Transferred:
+    async def timed(what: str, work: Awaitable[Transferred]) -> Transferred:
         bench.narrator.update(what)
-        done = await work()
+        before = _cpu_s(bench)
+        done = await work
+        worked.setdefault(what, []).append(1000 * (_cpu_s(bench) - before) / (size / MEGABYTE))
         rates.setdefault(what, []).append(size / MEGABYTE / done.seconds)
         return done
 
@@ -183,22 +191,34 @@ async def _large(bench: Bench) -> None:
             f"objects of {size / MEGABYTE:.0f} MB, round {number + 1} of {bench.sizes.rounds}"
         )
         name, key = f"large-{number}", f"bench/{number}"
-        to, back = [
-            await bucket.presigned(key, method, lifetime_s=URL_LIFETIME_S) for method in ("PUT", "GET")
-        ]
-        await timed("minio_put_mb_per_s", lambda url=to: bench.transfer("PUT", url, body_bytes=size))
-        await timed("put_mb_per_s", lambda name=name: bench.put(name, size))
-        await timed("minio_get_mb_per_s", lambda url=back: bench.transfer("GET", url))
-        done = await timed("get_mb_per_s", lambda name=name: bench.get(name))
+        to = await bucket.presigned(key, "PUT", lifetime_s=URL_LIFETIME_S)
+        back = await bucket.presigned(key, "GET", lifetime_s=URL_LIFETIME_S)
+        await timed("minio_put_mb_per_s", bench.transfer("PUT", to, body_bytes=size))
+        await timed("put_mb_per_s", bench.put(name, size))
+        await timed("minio_get_mb_per_s", bench.transfer("GET", back))
+        done = await timed("get_mb_per_s", bench.get(name))
         first_ms.append(1000 * done.first_s)
         await bucket.destroy(key)
-    middle = {name: sorted(found)[len(found) // 2] for name, found in rates.items()}
+    middle = {name: _median(found) for name, found in rates.items()}
     bench.figures |= {
         "put_ratio_100mb": round(middle["put_mb_per_s"] / middle["minio_put_mb_per_s"], 3),
         "get_ratio_100mb": round(middle["get_mb_per_s"] / middle["minio_get_mb_per_s"], 3),
         **{name: round(rate, 1) for name, rate in middle.items()},
-        "first_byte_ms": round(sorted(first_ms)[len(first_ms) // 2], 1),
+        "first_byte_ms": round(_median(first_ms), 1),
+        "put_cpu_ms_per_mb": round(_median(worked["put_mb_per_s"]), 2),
+        "get_cpu_ms_per_mb": round(_median(worked["get_mb_per_s"]), 2),
     }
+
+
+def _median(found: list[float]) -> float:
+    return sorted(found)[len(found) // 2]
+
+
+def _cpu_s(bench: Bench) -> float:
+    """Return the processor time that storage has used."""
+    watches: dict[str, Watch] = {}
+    look_at({"storage": bench.platform.services["storage"].process.pid}, watches)
+    return watches["storage"].looks[0].cpu_s
 
 
 async def _small(bench: Bench) -> None:
@@ -250,7 +270,7 @@ async def _largest(bench: Bench) -> None:
     took: list[float] = []
     for _ in range(bench.sizes.ranges):
         start = secrets.randbelow(max(1, size - RANGE_BYTES))
-        done = await bench.get("largest", Range=f"bytes={start}-{start + RANGE_BYTES - 1}")
+        done = await bench.get("largest", f"{start}-{start + RANGE_BYTES - 1}")
         took.append(done.seconds)
     took.sort()
     bench.took["range"] = took

@@ -72,9 +72,11 @@ class EvolveLaws:
         pure: dict[str, Any] = {}
         for subject, event in data.draw(self._histories):
             if isinstance(topics.append(event, subject=subject), Applied):
+                appended = topics.records[self.contract.topic][-1].event
+                assert appended is not None
                 for name in self.contract.aggregates(subject, event):
                     before = pure[name] if name in pure else self.contract.before(name)
-                    pure[name] = self.contract.evolve(before, event)
+                    pure[name] = self.contract.after(before, appended)
         for name, state in pure.items():
             self.event_invariants(state)
             assert topics.state(self.contract, name) == state

@@ -256,7 +256,7 @@ class MemoryTopics:
         for contract in (each for each in self.contracts if each.topic == topic):
             for name in contract.aggregates(event.envelope.subject, event.data):
                 before = self.state(contract, name)
-                after = contract.evolve(before, event.data)
+                after = contract.after(before, event)
                 if after != before:
                     self._known.rows[contract.kind, name] = Loaded(version, msgspec.json.encode(after))
         self.applied.append(event.data)

@@ -24,6 +24,7 @@ from salus.storage.domain import (
     evolve_subject,
     object_name,
     object_of,
+    object_with_event,
     owed_destruction,
     patient_of_revocation,
 )
@@ -38,6 +39,7 @@ OBJECTS = Contract(
     state=ObjectState,
     evolve=evolve_object,
     aggregate=object_of,
+    with_event=object_with_event,
     tables=(TableProjection(BY_LOCATION, object_rows),),
 )
 EPOCHS = Contract(

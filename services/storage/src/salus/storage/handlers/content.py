@@ -9,6 +9,7 @@ brings no byte of his own to a reader.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -74,19 +75,40 @@ class StoredBytes:
 
     async def parts(self, layout: Layout, first: int, last: int) -> AsyncIterator[tuple[int, bytes]]:
         """Yield these segments as they are stored, with their numbers; they end where the object does."""
-        index, held, size = first, list[bytes](), 0
+        index, held = first, Held()
         start, end = layout.segment_start(first), layout.segment_start(last + 1)
-        due = layout.segment_start(first + 1) - start
         async for piece in self.stream(start, end):
-            held.append(piece)
-            size += len(piece)
-            while size >= due and index <= last:
-                joined = b"".join(held)
-                yield index, joined[:due]
-                held, size, index = [joined[due:]], size - due, index + 1
-                due = layout.segment_start(index + 1) - layout.segment_start(index)
-        if size:
-            yield index, b"".join(held)
+            held.add(piece)
+            while index <= last and held.size >= (due := layout.segment_bytes(index)):
+                yield index, held.take(due)
+                index += 1
+        if held.size:
+            yield index, held.take(held.size)
+
+
+class Held:
+    """Pieces of any size, out of which pieces of a certain size are taken; each byte is copied once."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: deque[memoryview] = deque()
+
+    def add(self, piece: bytes) -> None:
+        """Take in a piece."""
+        self._pieces.append(memoryview(piece))
+        self.size += len(piece)
+
+    def take(self, size: int) -> bytes:
+        """Return the first so many bytes, which have to be there."""
+        taken, left = list[memoryview](), size
+        while left:
+            piece = self._pieces.popleft()
+            if len(piece) > left:
+                self._pieces.appendleft(piece[left:])
+            taken.append(piece[:left])
+            left -= len(taken[-1])
+        self.size -= size
+        return b"".join(taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +207,7 @@ class CommittedContent:
 
     def _proven(self, index: int, part: bytes, digest: HASH | None) -> bytes:
         plan = self.layout.plan
-        whole = self.layout.segment_start(index + 1) - self.layout.segment_start(index)
-        if len(part) < whole:
+        if len(part) < self.layout.segment_bytes(index):
             raise SegmentError(segment=index, fault="truncated")
         if not self.index.has_segment(index, part):
             raise SegmentError(segment=index, fault="altered")

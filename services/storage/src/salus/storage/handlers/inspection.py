@@ -139,7 +139,7 @@ class _Inspection:
         cipher: SegmentCipher | None,
     ) -> Literal["altered", "truncated"] | None:
         self.raw.add(part)
-        if len(part) < layout.segment_start(number + 1) - layout.segment_start(number):
+        if len(part) < layout.segment_bytes(number):
             return "truncated"
         if index is not None and not index.has_segment(number, part):
             return "altered"

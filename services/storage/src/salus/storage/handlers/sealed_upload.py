@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 
 from salus.crypto.sealed_object import ObjectHeader
 from salus.crypto.streaming_aead import SegmentCipher
-from salus.storage.handlers.content import OFFLOADED_BYTES_MIN
+from salus.storage.handlers.content import OFFLOADED_BYTES_MIN, Held
 from salus.storage.handlers.segment_tree import SegmentIndex, part_hash
 from salus.storage.handlers.tally import Tally
 
@@ -46,15 +46,13 @@ class SealedUpload:
 
     async def _segments(self, body: AsyncIterable[bytes]) -> AsyncIterator[tuple[bytes, bool]]:
         """Yield what fills each segment, and whether it is the last: it is known what follows it."""
-        index, held, size = 0, list[bytes](), 0
+        index, held = 0, Held()
         async for piece in body:
-            held.append(piece)
-            size += len(piece)
-            while size > (room := self._cipher.room(index)):
-                joined = b"".join(held)
-                yield joined[:room], False
-                held, size, index = [joined[room:]], size - room, index + 1
-        yield b"".join(held), True
+            held.add(piece)
+            while held.size > (room := self._cipher.room(index)):
+                yield held.take(room), False
+                index += 1
+        yield held.take(held.size), True
 
     def _sealed(self, index: int, segment: bytes, *, last: bool) -> bytes:
         self.plain.add(segment)
