@@ -28,7 +28,7 @@ from salus.events.envelope import decode_event
 from salus.messaging import Reader
 from salus.objects import refuse_stray
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 ROOT = Path(__file__).parents[2]
 SEALED_S_MAX = 180
 NO_EMERGENCIES = """

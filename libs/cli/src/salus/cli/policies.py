@@ -140,7 +140,7 @@ def show(
     else:
         for file in found.files:
             out.print(styled("[bold]{}[/]", file.name))
-            for line in file.text.splitlines():
+            for line in file.text.split("\n"):
                 out.print(plain(line), soft_wrap=True, highlight=False)
         err.print(styled("[dim]{}, {}[/]", found.policy_set, found.status), soft_wrap=True)
 
@@ -248,7 +248,7 @@ def changed_lines(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> li
     """Return what changes from one policy set to another, as a unified diff."""
     lines: list[Text] = []
     for name in sorted({*before, *after}):
-        old, new = (files.get(name, b"").decode().splitlines() for files in (before, after))
+        old, new = (files.get(name, b"").decode().split("\n") for files in (before, after))
         changed = unified_diff(old, new, f"in force/{name}", f"new/{name}", lineterm="", n=2)
         lines += (plain(line, {"+": "green", "-": "red"}.get(line[:1], "")) for line in changed)
     return lines
