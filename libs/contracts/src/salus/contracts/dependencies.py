@@ -90,7 +90,8 @@ class Dependencies(Generic[SettingsT]):
         """Return what is known of a caller now: a command may have waited for its turn.
 
         Raises:
-            Refusal: the key that signed the request does not sign any more, or there is no such party.
+            Refusal: the key that signed the request does not sign any more, there is no such party, or its
+                member is suspended or expelled.
         """
         ring = await self.ring.catch_up()
         return party_that_signed(caller.party.did, caller.request, ring, at=self.now())
