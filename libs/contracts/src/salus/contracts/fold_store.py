@@ -338,9 +338,12 @@ async def _empty(connection: AsyncConnection) -> None:
     await connection.execute(POSITIONS.update().values(next_offset=0))
 
 
+# Made once: making it takes as long as executing it.
+_LOCK = select(POSITIONS).order_by(POSITIONS.c.topic, POSITIONS.c.partition).with_for_update()
+
+
 async def _locked(connection: AsyncConnection) -> Sequence[Any]:
-    query = select(POSITIONS).order_by(POSITIONS.c.topic, POSITIONS.c.partition).with_for_update()
-    return (await connection.execute(query)).all()
+    return (await connection.execute(_LOCK)).all()
 
 
 def _columns(outcome: Outcome) -> dict[str, Any]:

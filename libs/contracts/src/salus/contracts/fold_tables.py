@@ -109,6 +109,7 @@ _CLAIMING = {
 }
 # Below what SQLite takes in a statement; more gain nothing.
 SQLITE_PARAMETERS_MAX = 4_096
+SQLITE_FEW_ROWS_MAX = 128
 Pair = tuple[str, str]
 
 
@@ -215,16 +216,18 @@ def _pairs(dialect: str, name: str, pairs: Collection[Pair]) -> Mapping[str, Any
 def _counts(rows: int, columns: int) -> Iterator[int]:
     """Yield how many rows each statement of SQLite's writes: powers of two, so that few texts are parsed.
 
-    With a statement for each row, the interpreter lock is taken anew for each, while others compute.
+    With a statement for each row, the interpreter lock is taken anew for each, while others compute. Few
+    rows go by one statement: to parse it takes less than to hand another one to a thread.
     """
     most = 1 << (SQLITE_PARAMETERS_MAX // columns).bit_length() - 1
+    few = min(most, SQLITE_FEW_ROWS_MAX)
     while rows:
-        count = min(most, 1 << rows.bit_length() - 1)
+        count = rows if rows <= few else min(most, 1 << rows.bit_length() - 1)
         yield count
         rows -= count
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=1024)
 def _sqlite_upsert(
     table: Table, columns: tuple[str, ...], count: int, *, over: bool
 ) -> tuple[str, list[str]]:
