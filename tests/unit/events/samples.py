@@ -51,6 +51,7 @@ EXPIRED = LocalSigner.from_seed(b"expi" * 8)
 FUTURE = LocalSigner.from_seed(b"futu" * 8)
 SUSPENDED = LocalSigner.from_seed(b"susp" * 8)
 EXPELLED = LocalSigner.from_seed(b"expl" * 8)
+GOVERNOR, OTHER_GOVERNOR = (LocalSigner.from_seed(seed * 8) for seed in (b"gov1", b"gov2"))
 STRANGER = LocalSigner.from_seed(b"stra" * 8)
 SERVICES = {
     owner: LocalSigner.from_seed(owner.encode().ljust(32, b"."))
@@ -88,6 +89,8 @@ def network_ring() -> KeyRing:
             ring.apply(party(signer, "service", [owner]))
     for signer in (MEMBER, OTHER_MEMBER, REVOKED, SUSPENDED, EXPELLED):
         ring.apply(party(signer))
+    for signer in (GOVERNOR, OTHER_GOVERNOR):
+        ring.apply(party(signer, "person", ["operator"]))
     ring.apply(party(EXPIRED, valid_until=NOON))
     ring.apply(party(FUTURE, valid_from=EVENING))
     ring.apply(

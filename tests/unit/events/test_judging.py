@@ -20,8 +20,10 @@ from tests.unit.events.samples import (
     EXPELLED,
     EXPIRED,
     FUTURE,
+    GOVERNOR,
     MEMBER,
     NOON,
+    OTHER_GOVERNOR,
     OTHER_MEMBER,
     PATIENT,
     REVOKED,
@@ -93,7 +95,7 @@ ASKERS = ("principal", "reviewer", "reader", "requested_by")
 
 
 def requested(data: Any, *, service: str) -> Any:
-    """Return data of a service as it is asked for by a member, or stated by the service itself."""
+    """Return data of a service as a member or an operator asks for it, or as the service itself states it."""
     if not isinstance(data, RequestedData):
         return data
     if not CATALOGUE.may_be_asked(type(data)):
@@ -107,7 +109,9 @@ def requested(data: Any, *, service: str) -> Any:
     if isinstance(data, AccessDecided):
         # Nobody breaks the glass without having asked for it.
         asked["break_glass"] = data.break_glass and data.emergency is not None
-    return truly_asked(msgspec.structs.replace(data, **asked), MEMBER, at=NOON)
+    data, operators = msgspec.structs.replace(data, **asked), type_of(data).operators
+    second = OTHER_GOVERNOR if operators > 1 else None
+    return truly_asked(data, GOVERNOR if operators else MEMBER, at=NOON, second=second)
 
 
 CONSENT = SERVICES["consent"]
