@@ -14,7 +14,7 @@ from salus.access.cedar import PolicySetError
 from salus.access.law import LAW_REASONS
 from salus.access.policy_check import POLICY_BYTES_MAX, problems_of, usable
 from salus.access.policy_files import read_policies
-from salus.access.policy_texts import LEVELS_MAX, POLICIES_MAX, TOKENS_MAX, policies_in
+from salus.access.policy_texts import LEVELS_MAX, POLICIES_MAX, TOKENS_MAX, policies_in, tokens_in
 
 RELEASED = read_policies(files("salus.access").joinpath("policies"))
 SCHEMA = {name: data for name, data in RELEASED.items() if name.endswith("schema")}
@@ -133,6 +133,13 @@ def test_the_policies_of_a_text_are_the_text(text: str) -> None:
         assert text.split("\n")[place.line - 1][place.column - 1 :].startswith(policy.tokens[0].text[:1])
         assert policy.text in text
     assert sum(len(policy.tokens) for policy in found) == len([t for p in found for t in p.tokens])
+
+
+def test_a_text_without_an_end_is_read_once() -> None:
+    """Each quotation mark of it could begin a text that is looked for to the end of the file."""
+    found = list(tokens_in('"' + '\\"' * 100_000))
+
+    assert len(found) == 1
 
 
 @given(text=st.text(max_size=60))

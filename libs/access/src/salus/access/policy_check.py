@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import cedarpy
 
@@ -20,8 +20,10 @@ from salus.events.contexts.consent import POLICY_FILES_MAX
 # An event of 1 MiB holds it, with every line end written as two characters.
 POLICY_BYTES_MAX = 512 * 1024
 PROBLEMS_MAX = 32
+# Where a parser may have stopped: it is tried with what stands before.
+PLACES_TRIED_MAX = 16
 _INCOMPLETE = "unexpected end of input"
-_TOKEN_NAMED = re.compile(r"unexpected token `(.+)`", re.DOTALL)
+_UNEXPECTED = "unexpected token `"
 # What Cedar's own signs are made of.
 _SIGNS = frozenset("@(){}[]<>=!&|+-*/.,:;?")
 _NUMBERED = re.compile(r"\[?policy(\d+)\]? ?")
@@ -62,7 +64,8 @@ def problems_of(contents: Mapping[str, bytes]) -> list[Problem]:
     policies = policies_of(contents)
     found = [*_problems_of_texts(policies)]
     if not found:
-        found = [problem for policy in policies if (problem := _syntax_problem(policy)) is not None]
+        faults = (problem for policy in policies if (problem := _syntax_problem(policy)) is not None)
+        found = [*islice(faults, PROBLEMS_MAX)]
     if not found:
         found = [*_problems_of_ids(policies), *_validation_problems(policies, schema.decode())]
     if not found:
@@ -152,15 +155,21 @@ def _syntax_problem(policy: PolicyText) -> Problem | None:
         return None
     if why == _INCOMPLETE:
         return Problem(why, policy.place(policy.end), policy.id)
-    begin, named = policy.tokens[0].offset, _TOKEN_NAMED.search(why)
-    for token in policy.tokens:
-        # What was read up to a token that does not fit is refused like the whole, however it goes on.
-        fits = token.text in _SIGNS or token.text[0] == '"' != token.text or token.text.isalnum()
-        if token.text == named[1] if named else not fits:
-            until = token.offset + len(token.text)
-            if _refusal(policy.source[begin:until] + " ;") == why:
-                return Problem(why, policy.place(token.offset), policy.id)
+    begin, is_named = policy.tokens[0].offset, why.startswith(_UNEXPECTED)
+    named = why.removeprefix(_UNEXPECTED).removesuffix("`")
+    tried = (token for token in policy.tokens if (token.text == named if is_named else not _fits(token.text)))
+    # What was read up to a token that does not fit is refused like the whole, however it goes on.
+    for token in islice(tried, PLACES_TRIED_MAX):
+        until = token.offset + len(token.text)
+        if _refusal(policy.source[begin:until] + " ;") == why:
+            return Problem(why, policy.place(token.offset), policy.id)
     return Problem(why, policy.place(), policy.id)
+
+
+def _fits(token: str) -> bool:
+    """Tell whether a token may be one of Cedar's."""
+    is_text = token[0] == '"' and len(token) > 1 and token[-1] == '"'
+    return is_text or token in _SIGNS or token.replace("_", "").isalnum()
 
 
 def _refusal(text: str) -> str | None:
@@ -181,7 +190,7 @@ def _validation_problems(policies: Sequence[PolicyText], schema: str) -> Iterato
         why = _FOR_POLICY.sub("", _NUMBERED.sub("", error, count=1))
         policy = policies[int(number.group(1))] if number else None
         # The validator says it once for each action.
-        kind = policy, re.sub(r'Salus::Action::"\w+"', "", why)
+        kind = policy, why.replace('Salus::Action::"write"', 'Salus::Action::"read"')
         if kind not in seen:
             seen.add(kind)
             yield Problem(why, _place_of(policy, why), policy.id if policy else None)

@@ -6,7 +6,6 @@ validator passes over what is too deep for it. So each policy is looked at first
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,11 +14,7 @@ LEVELS_MAX = 32
 CONDITIONALS_MAX = 32
 TOKENS_MAX = 2000
 POLICIES_MAX = 2000
-_TOKEN = re.compile(
-    r'(?P<blank>\s+|//[^\n]*)|(?P<text>"(?:[^"\\]|\\.)*")|(?P<word>[A-Za-z_]\w*)|(?P<other>\d+|.)', re.DOTALL
-)
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
-_ID = re.compile(r'@id\s*\(\s*"((?:[^"\\]|\\.)*)"\s*\)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +59,11 @@ class PolicyText:
     @property
     def id(self) -> str | None:
         """What its first @id says."""
-        found = _ID.search(self.text)
-        return found.group(1) if found else None
+        words = [token.text for token in self.tokens]
+        for at in range(len(words) - 4):
+            if words[at : at + 3] == ["@", "id", "("] and words[at + 4] == ")" and words[at + 3][0] == '"':
+                return words[at + 3][1:-1]
+        return None
 
     def place(self, offset: int | None = None) -> Place:
         """Return where an offset of the file is; by default where the policy begins."""
@@ -78,17 +76,42 @@ def policies_in(file: str, source: str) -> Iterator[PolicyText]:
     """Yield the policies of a file; what follows the last semicolon is one more, if it is anything."""
     tokens: list[Token] = []
     level = 0
-    for found in _TOKEN.finditer(source):
-        if found.lastgroup == "blank":
-            continue
-        text = found.group()
-        tokens.append(Token(text, found.start()))
-        level += (text in _OPENING) - (text in _CLOSING)
-        if text == ";" and level <= 0:
+    for token in tokens_in(source):
+        tokens.append(token)
+        level += (token.text in _OPENING) - (token.text in _CLOSING)
+        if token.text == ";" and level <= 0:
             yield PolicyText(file, source, tuple(tokens))
             tokens, level = [], 0
     if tokens:
         yield PolicyText(file, source, tuple(tokens))
+
+
+def tokens_in(source: str) -> Iterator[Token]:
+    """Yield the words, texts and signs of a source, in one pass over it; comments and blanks are none."""
+    at, end = 0, len(source)
+    while at < end:
+        begin, sign = at, source[at]
+        if source.startswith("//", at):
+            at = source.find("\n", at) + 1 or end
+            continue
+        at += 1
+        if sign.isspace():
+            continue
+        if sign == '"':
+            at = _end_of_text(source, at)
+        elif sign == "_" or sign.isalnum():
+            while at < end and (source[at] == "_" or source[at].isalnum()):
+                at += 1
+        yield Token(source[begin:at], begin)
+
+
+def _end_of_text(source: str, at: int) -> int:
+    """Return where a text ends that begins before `at`; one without an end takes the rest."""
+    while at < len(source):
+        if source[at] == '"':
+            return at + 1
+        at += 2 if source[at] == "\\" else 1
+    return len(source)
 
 
 def excess_of(policy: PolicyText) -> tuple[str, Place] | None:
