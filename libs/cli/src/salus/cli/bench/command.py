@@ -10,6 +10,8 @@ import typer
 
 from salus.cli.bench.contracts import Sizes
 from salus.cli.bench.contracts import contracts as run_contracts
+from salus.cli.bench.decisions import Sizes as DecisionSizes
+from salus.cli.bench.decisions import decisions as run_decisions
 from salus.cli.bench.drain import drain as run_drain
 from salus.cli.bench.fscking import check_all
 from salus.cli.bench.outcome import MEGABYTE, Outcome
@@ -137,6 +139,23 @@ def storage(  # the sizes
     with narration() as narrator:
         sizes = StorageSizes(rounds, 100 * MEGABYTE, small, clients, largest * MEGABYTE, ranges)
         _run(run_storage(narrator, sizes), as_json=as_json, plot=plot)
+
+
+@app.command()
+def decisions(  # the sizes
+    consents: Annotated[int, typer.Option(min=64, help="Consents that are loaded.")] = 100_000,
+    policies: Annotated[int, typer.Option(min=0, help="Policies beside those of the release.")] = 1_000,
+    number: Annotated[int, typer.Option("--decisions", min=64, help="Decisions of each kind.")] = 20_000,
+    clients: Annotated[int, typer.Option(min=1, max=512, help="Connections that ask at once.")] = 64,
+    rate: Annotated[int, typer.Option(min=20, help="Decisions a second beside revocations.")] = 2_000,
+    revocations: Annotated[int, typer.Option(min=1, help="Consents that are taken back.")] = 100,
+    plot: Plot = None,
+    as_json: AsLine = False,
+) -> None:
+    """Ask consent for decisions, one by one and in batches, and take consents back meanwhile."""
+    with narration() as narrator:
+        sizes = DecisionSizes(consents, policies, number, clients, rate, revocations)
+        _run(run_decisions(narrator, sizes), as_json=as_json, plot=plot)
 
 
 @app.command()
