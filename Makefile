@@ -31,7 +31,7 @@ demo: setup ## Start real Kafka, real MinIO and every service, and play the stor
 	@exec $(BIN)/salus demo $(if $(KEEP),--keep) $(DEMO)
 
 test: parts ## Every test, in two processes: unit, contracts, integration and whole-platform journeys (JOBS=0: in one)
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(PYTEST)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) $(PYTEST)
 
 compose-test: setup ## Build the image and run docker-compose.yml for real; needs a container engine (BASE_IMAGE=… offline)
 	@SALUS_COMPOSE_TEST=1 $(BIN)/python -m pytest -m compose tests/deploy $(PYTEST)

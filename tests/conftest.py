@@ -8,10 +8,11 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from salus.crypto.scratch_folders import scratch_folder
 from salus.devkit.addresses import Addresses
@@ -24,7 +25,6 @@ from salus.devkit.processes import Place
 # Its promises and laws are tests, and say what did not hold.
 pytest.register_assert_rewrite("salus.contracts.testing")
 
-HERE = Path(__file__).parent
 # Tests that start servers or build tools: those of one group run one after another, in one process.
 GROUPED = frozenset({"deploy", "generators", "integration", "journey"})
 # Of the integration tests, those that start whole platforms, each with servers of its own.
@@ -35,13 +35,21 @@ settings.register_profile("salus", deadline=None)
 settings.load_profile("salus")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the processes of `make test` share the tests: unit tests run beside those that wait for servers."""
-    for item in (each for each in items if HERE in each.path.parents):
-        folder, below = item.path.relative_to(HERE).parts[:2]
-        group = "platforms" if folder == "integration" and below in WITH_PLATFORMS else folder
-        if folder in GROUPED:
-            item.add_marker(pytest.mark.xdist_group(group))
+class GroupScheduling(LoadScopeScheduling):
+    """Shares the tests of `make test` among processes: unit tests run beside those that wait for servers."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """Return the group of a test that starts something; any other one is a group of its own."""
+        folder, below = (*Path(nodeid.partition("::")[0]).parts, "", "")[1:3]
+        if folder == "integration" and below in WITH_PLATFORMS:
+            return "platforms"
+        return folder if folder in GROUPED else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Group by folder: the marks that xdist would go by do not reach it with this pytest."""
+    return GroupScheduling(config, log)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
