@@ -35,7 +35,7 @@ settings.register_profile("salus", deadline=None)
 settings.load_profile("salus")
 
 
-class GroupScheduling(LoadScopeScheduling):
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """Shares the tests of `make test` among processes: unit tests run beside those that wait for servers."""
 
     def _split_scope(self, nodeid: str) -> str:
