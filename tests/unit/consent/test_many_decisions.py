@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from msgspec import structs
 from tests.asking import FixedCallers
 from tests.unit.consent.test_handlers import CLINICIAN, CONSENTED, HOSPITAL, PATIENT, Memory, limits_of
 
@@ -17,7 +19,11 @@ from salus.consent import api, authzen_api, decision_api
 from salus.consent.adapters.freshness import Freshness
 from salus.contracts.testing.faults import Fault
 from salus.events.contexts.consent import AccessDecided
+from salus.events.effect import claims_of, request_claim
+from salus.events.envelope import Event
+from salus.events.event_types import type_of
 from salus.events.parties import Party
+from salus.events.requests import SIGNED, Request
 from salus.runtime import problems
 from salus.runtime.auth import Caller
 from salus.runtime.problems import ProblemError
@@ -368,3 +374,19 @@ async def test_what_is_not_known_in_time_is_stale_and_the_age_is_said() -> None:
 
     assert (refused.value.status, refused.value.code) == (503, "state-stale")
     assert refused.value.extra == {"age_ms": 7500}
+
+
+async def test_a_request_claims_each_of_its_parts_once() -> None:
+    # Else all but the first decision of a batch would be without effect, or one could be stated twice.
+    town = Town()
+    await town.batch("yes-1", "no-1", "yes-2")
+    request = Request(by=CLINICIAN, authentication=SIGNED, proof="a.b.c")
+    parts = [structs.replace(event, request=request) for event in town.stated]
+    alone = structs.replace(parts[0], item=None)
+    claims = [
+        claims_of(cast("Event", SimpleNamespace(data=one, type=type_of(one)))) for one in (*parts, alone)
+    ]
+
+    assert [len(names) for names in claims] == [1] * 4
+    assert len({*claims[:3]}) == 3
+    assert claims[3] == claims[0] == (request_claim("a.b.c"),)
