@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, get_args
 
 import msgspec
@@ -240,7 +241,13 @@ def _text(kind: inspect.StrType, pattern: str | None) -> st.SearchStrategy[str]:
 
 def data_of(entry: EventType) -> st.SearchStrategy[EventData]:
     """Any valid data of a type."""
-    found: st.SearchStrategy[EventData] = _of(inspect.type_info(entry.data))
+    return _data_of(entry.data)
+
+
+@cache
+def _data_of(kind: type[EventData]) -> st.SearchStrategy[EventData]:
+    # Made once: Hypothesis takes a third of a second for the patterns of some.
+    found: st.SearchStrategy[EventData] = _of(inspect.type_info(kind))
     return found.map(sealed_to_its_subject)
 
 

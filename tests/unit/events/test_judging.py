@@ -107,8 +107,9 @@ def requested(data: Any, *, service: str) -> Any:
         # Who proposes sends a schema, which is stated in its one form.
         asked["schema"] = schema_file({"title": data.schema}).decode()
     if isinstance(data, AccessDecided):
-        # Nobody breaks the glass without having asked for it.
+        # Nobody breaks the glass without having asked for it; each is asked for by itself.
         asked["break_glass"] = data.break_glass and data.emergency is not None
+        asked |= {"item": None, "repeatable": False}
     data, operators = msgspec.structs.replace(data, **asked), type_of(data).operators
     second = OTHER_GOVERNOR if operators > 1 else None
     return truly_asked(data, GOVERNOR if operators else MEMBER, at=NOON, second=second)
