@@ -21,7 +21,12 @@ from salus.runtime.fields import PLAIN, pattern_of
 Schema = dict[str, Any]
 APPS = apps()
 # What takes them goes by the text's own grammar, in code, and none of it goes anywhere.
-READ_BY_GRAMMAR = {"get /log/tile/{path} path", "get /log/tile/{path} accept-encoding"}
+READ_BY_GRAMMAR = {
+    "get /log/tile/{path} path",
+    "get /log/tile/{path} accept-encoding",
+    # Cedar's: policies have lines.
+    "post /policies.files[].text",
+}
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 
 

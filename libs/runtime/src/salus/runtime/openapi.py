@@ -57,10 +57,10 @@ def operation_id(route: APIRoute) -> str:
 
 
 def content(
-    media_type: str, schema: dict[str, Any], description: str = "OK"
+    media_type: str, schema: dict[str, Any], description: str = "OK", *, status: int = 200
 ) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that answers 200 with this media type."""
-    return {200: {"description": description, "content": {media_type: {"schema": schema}}}}
+    """Return the `responses` of a route that answers with this media type."""
+    return {status: {"description": description, "content": {media_type: {"schema": schema}}}}
 
 
 def body(media_type: str, schema: dict[str, Any], description: str = "") -> dict[str, Any]:

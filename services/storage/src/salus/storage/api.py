@@ -313,7 +313,12 @@ def _add_reading(router: APIRouter, desk: Desk, transfers: Places) -> None:
         response_class=StreamingResponse,
         responses={
             **openapi.content("application/octet-stream", openapi.BINARY, "The content, of its media type."),
-            206: {"description": "The range of the content that was asked for."},
+            **openapi.content(
+                "application/octet-stream",
+                openapi.BINARY,
+                "The range of the content that was asked for.",
+                status=206,
+            ),
             **documented(401, 403, 404, 410, 416, 422, 429, 502, 503),
         },
     )

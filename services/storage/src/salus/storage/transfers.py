@@ -143,7 +143,7 @@ async def require_headers(request: Request) -> None:
     honoured = set[str]()
     if only_new_of(request):
         honoured.add("if-none-match")
-    if request.method in {"PUT", "POST"} and request.url.path.startswith(OBJECTS_PATH):
+    if request.method in {"PUT", "POST"} and request.scope["path"].startswith(OBJECTS_PATH):
         content_encoding_of(request)
         honoured.add("content-encoding")
     headers = Headers({name: value for name, value in request.headers.items() if name not in honoured})
