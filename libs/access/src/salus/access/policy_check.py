@@ -18,7 +18,7 @@ from salus.access.policy_texts import POLICIES_MAX, Place, PolicyText, excess_of
 from salus.events.contexts.consent import POLICY_FILES_MAX
 
 # An event of 1 MiB holds it, with every line end written as two characters.
-POLICY_BYTES_MAX = 512 * 1024
+POLICY_BYTES_MAX = 400_000
 PROBLEMS_MAX = 32
 # Where a parser may have stopped: it is tried with what stands before.
 PLACES_TRIED_MAX = 16

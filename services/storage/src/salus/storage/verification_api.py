@@ -30,7 +30,7 @@ PROGRESS_EVERY_S = 0.5
 # A stream ends after so long with `paused`; who wants more comes back with a new bearer.
 STREAM_S_MAX = 600.0
 # Any key that the bucket may have, as ASCII.
-AFTER = r"^[A-Za-z0-9!_.:=+@/-]{0,1024}$"
+AFTER = r"^[A-Za-z0-9!_.:=+@/-]{0,1000}$"
 
 _log = structlog.get_logger()
 

@@ -171,7 +171,7 @@ class GlassBreakReviewed(RequestedData):
 
 
 # A text of policies may be so long; what one event holds altogether, `salus.events.envelope` limits.
-POLICY_CHARS_MAX = 524_288
+POLICY_CHARS_MAX = 400_000
 POLICY_FILES_MAX = 64
 
 
