@@ -15,7 +15,7 @@ from salus.ledger.checkpoint import open_checkpoint
 
 async def logged(ledger: SmallLedger) -> set[bytes]:
     checkpoint = open_checkpoint(await ledger.log.get(CHECKPOINT_KEY, bytes_max=1 << 30), ledger.trust.log)[0]
-    return await logged_headers(LogReader(ledger.log), checkpoint)
+    return await logged_headers(LogReader(ledger.log), checkpoint, ledger.trust)
 
 
 async def replayed(ledger: SmallLedger) -> list[SealedRecord]:

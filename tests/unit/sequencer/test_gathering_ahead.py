@@ -326,6 +326,7 @@ class Gift:
     """A lookout on a chain that gave something, of which no assignment tells any more."""
 
     unsettled: bool = True
+    has_ended: bool = False
 
     def is_news(self, ring: KeyRing) -> bool:  # noqa: ARG002  # as `Lookout` has it
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from salus.archive.check_assigned import check_assigned
@@ -53,25 +53,32 @@ def check_coverage(
     shards: dict[str, int],
     log: LogState,
     founders: Sequence[Founder] = (),
+    *,
+    ended: Mapping[str, int] | None = None,
 ) -> list[Finding]:
     """Check that the shards together cover every offset once, and every hand-over between them.
 
     In the log the block that gave comes first. Nothing is said if a header is unknown. What was given and
-    not taken yet is worth knowing, no error.
+    not taken yet is worth knowing, no error. `ended` has the height before which a chain ended, by origin.
     """
-    checker = CoverageChecker()
+    checker, ended = CoverageChecker(), ended or {}
+    growing = shards.keys() - ended.keys()
     for stretch in stretches:
         if stretch is None:
             return []
         checker.merge(stretch)
     found = [*check_assigned(checker, founders, shards)]
     found += [
-        _about_block("error", f.code, f.where, f.detail, shards) for f in checker.findings(growing=shards)
+        _about_block("error", f.code, f.where, f.detail, shards)
+        for f in checker.findings(growing=growing, ended=ended)
     ]
     for block, (topic, partition), offset, to in checker.pending():
         detail = f"{topic} {partition} is given at offset {offset} to {to}, which has not taken it yet"
         found.append(_about_block("info", "handover-pending", block, detail, shards))
-    for taking in checker.unseen(shards):
+    for block, (topic, partition), offset in checker.abandoned(ended):
+        detail = f"its chain has ended, and nobody has taken {topic} {partition} at offset {offset} yet"
+        found.append(_about_block("info", "handover-pending", block, detail, shards))
+    for taking in checker.unseen(growing):
         detail = f"it takes from {taking.giver}, which was sealed after this check began"
         found.append(_about_block("info", "handover-pending", taking.block, detail, shards))
     index_of = {place: index for index, place in enumerate(log.places) if place}
@@ -80,6 +87,27 @@ def check_coverage(
         if index >= 0 and index_of.get(parse_block_origin(taking.giver), index) >= index:
             detail = f"entry {index} of the log takes from {taking.giver}, which is not before it"
             found.append(_about_block("error", "entry-order", taking.block, detail, shards))
+    return found
+
+
+def check_void(
+    log: LogState, listing: Listing, ended: Mapping[str, int], shards: dict[str, int]
+) -> list[Finding]:
+    """Name what lies behind the ends of chains, in the archive and in the log, where it stays for ever."""
+    found: list[Finding] = []
+    for origin, end in sorted(ended.items()):
+        shard = shards[origin]
+        entries = [
+            i for i, place in enumerate(log.places) if place and place[0] == origin and place[1] >= end
+        ]
+        heights = {*listing.void[shard], *(place[1] for i in entries if (place := log.places[i]))}
+        if heights:
+            detail = (
+                f"blocks {min(heights)} to {max(heights)} lie behind the end of the chain and count nowhere"
+            )
+            if entries:
+                detail += f"; {len(entries)} of them are entries of the log, the first is {entries[0]}"
+            found.append(note_of("void-block", header_key(shard, min(heights)), detail, shard=shard))
     return found
 
 

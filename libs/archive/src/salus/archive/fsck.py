@@ -13,17 +13,18 @@ import signal
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import islice
+from math import inf
 from operator import itemgetter
 
 from salus.archive.blocks import BlockArchive
 from salus.archive.check_blocks import BlockChecker, Checked, Stretch
-from salus.archive.check_chains import check_coverage, check_order
+from salus.archive.check_chains import check_coverage, check_order, check_void
 from salus.archive.check_duplicates import DuplicateChecker
 from salus.archive.check_log import LogChecker, LogState
 from salus.archive.deep import IdentityTopic, Judge, identity_events, rightly_accepted, whole_ring
@@ -119,7 +120,7 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     log = await LogChecker(
         stores.log, trust.log, by_origin, lambda done, total: on_progress(Progress("log", done, total))
     ).check()
-    listing = await list_ledger(stores.ledger, set(verifiers))
+    listing = await list_ledger(stores.ledger, verifiers)
     shards = {verifier.name: shard for shard, verifier in verifiers.items()}
     checkpoint, findings = judged(log, trust)
     findings += [*log.findings, *listing.findings, *(memory.begin(log) if memory else ())]
@@ -128,7 +129,7 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     if identities is not None:
         identities = rightly_accepted(trust, identities, CATALOGUE)
         listing.judged_by = _digest_of(identities)
-    stretches = [_recalled(stretch, listing, memory) for stretch in cut(listing, log, shards)]
+    stretches = [_recalled(stretch, listing, memory) for stretch in cut(listing, log, shards, trust.ended)]
     total = sum(len(stretch.heights) for stretch in stretches)
     work = _Work(trust, identities)
     if workers and isinstance(source, StoreAddress) and total >= BLOCKS_FOR_WORKERS_MIN:
@@ -146,7 +147,8 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     findings += await across.findings(findings)
     findings += [
         *check_order(log, across.hashes, shards, listing),
-        *check_coverage(across.covered(), shards, log, trust.founders),
+        *check_coverage(across.covered(), shards, log, trust.founders, ended=trust.ended),
+        *check_void(log, listing, trust.ended, shards),
     ]
     ok = not any(finding.severity == "error" for finding in findings)
     return Report(
@@ -201,11 +203,13 @@ def _digest_of(topic: IdentityTopic) -> bytes:
     return sha256(rows + CATALOGUE.digest).digest()
 
 
-def cut(listing: Listing, log: LogState, shards: dict[str, int]) -> list[Stretch]:
-    """Return the stretches of each chain, from height 0 to the highest that archive or log know of."""
+def cut(listing: Listing, log: LogState, shards: dict[str, int], ended: Mapping[str, int]) -> list[Stretch]:
+    """Return the stretches of each chain, from height 0 to its end, or the highest that is known of."""
     logged: dict[int, dict[int, tuple[int, bytes]]] = defaultdict(dict)
     for index, (place, leaf) in enumerate(zip(log.places, log.hashes, strict=True)):
-        if place is not None and leaf is not None and place[0] in shards:
+        if place is None or leaf is None or place[1] >= ended.get(place[0], inf):
+            continue
+        if place[0] in shards:
             logged[shards[place[0]]].setdefault(place[1], (index, leaf))
     stretches = []
     for shard in sorted(shards.values()):

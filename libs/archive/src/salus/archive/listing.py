@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
 from salus.archive.blocks import parse_key
 from salus.archive.check_blocks import Span
 from salus.archive.report import Finding, note_of, stray_note
+from salus.ledger.key_periods import Keys, is_void
 from salus.objects import ObjectStore
 
 
@@ -16,6 +18,7 @@ from salus.objects import ObjectStore
 class Listing:
     """The objects of the ledger bucket: heights with a header, and bodies, by shard.
 
+    `void` are the heights with anything behind the end of a chain, which `headers` and `bodies` leave out.
     `marks` has, for each shard and height, a digest of how the store lists its objects; `judged_by` is one of
     the identity events by which a deep check judges.
     """
@@ -24,6 +27,7 @@ class Listing:
     bodies: dict[int, dict[int, set[bytes]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(set))
     )
+    void: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     marks: dict[tuple[int, int], bytes] = field(default_factory=dict)
     judged_by: bytes = b""
     findings: list[Finding] = field(default_factory=list)
@@ -35,7 +39,7 @@ class Listing:
         return sha256(listed + self.judged_by).digest()
 
 
-async def list_ledger(objects: ObjectStore, shards: set[int]) -> Listing:
+async def list_ledger(objects: ObjectStore, shards: Mapping[int, Keys]) -> Listing:
     """Return what is in the ledger bucket."""
     listing = Listing()
     strangers: dict[int, str] = {}
@@ -50,6 +54,9 @@ async def list_ledger(objects: ObjectStore, shards: set[int]) -> Listing:
                 listing.findings.append(note_of("unknown-object", entry.key, detail))
             continue
         shard, height, root = parsed
+        if is_void(shards[shard], height):
+            listing.void[shard].add(height)
+            continue
         listed = repr((entry.key, entry.size, entry.etag)).encode()
         before = listing.marks.get((shard, height), b"")
         listing.marks[shard, height] = sha256(before + listed).digest()

@@ -17,10 +17,10 @@ from salus.archive.columns import columns_of_body
 from salus.archive.errors import ArchiveError, DamagedError
 from salus.archive.log import LogReader
 from salus.archive.trust import Trust
-from salus.ledger.block import Header, check_succession, header_key, open_header
+from salus.ledger.block import Header, check_succession, header_key, open_header, parse_block_origin
 from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.errors import BlockError
-from salus.ledger.key_periods import Keys
+from salus.ledger.key_periods import Keys, chain_end, is_void
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import timestamp_at
 from salus.ledger.tiles import CompactRange
@@ -98,18 +98,31 @@ class SealedBlock:
         return found
 
 
-async def logged_headers(log: LogReader, checkpoint: Checkpoint) -> set[bytes]:
+async def logged_headers(log: LogReader, checkpoint: Checkpoint, trust: Trust) -> set[bytes]:
     """Return the leaf hashes of all headers under a checkpoint whose signature the caller has verified.
+
+    What lies behind the end of a chain is none, though the log has it.
 
     Raises:
         DamagedError: the entries cannot be read, or do not lead to the checkpoint's root.
     """
-    tree = CompactRange()
-    hashes = [leaf_hash(entry) async for entry in log.entries(0, checkpoint.size)]
-    tree.extend(hashes)
+    tree, found = CompactRange(), set[bytes]()
+    shards = {keys.name: keys for keys in trust.shards.values()}
+    async for entry in log.entries(0, checkpoint.size):
+        tree.extend([leaf_hash(entry)])
+        if not _is_void(entry, shards):
+            found.add(leaf_hash(entry))
     if checkpoint.size and tree.root() != checkpoint.root:
         raise DamagedError("checkpoint", "the log's entries do not lead to the signed root")
-    return set(hashes)
+    return found
+
+
+def _is_void(entry: bytes, shards: Mapping[str, Keys]) -> bool:
+    try:
+        origin, height = parse_block_origin(entry.partition(b"\n")[0].decode())
+    except ValueError:
+        return False
+    return origin in shards and is_void(shards[origin], height)
 
 
 async def replay(ledger: ObjectStore, trust: Trust, logged: set[bytes]) -> AsyncGenerator[SealedBlock, None]:
@@ -161,8 +174,9 @@ class _Chain:
         """Return the next header and its note, None at the end of the chain."""
         if not self._tips:
             height = self._before[0].height + 1 if self._before else 0
-            before = self._before
-            for note in await self._archive.headers_from(self._shard, height, limit=HEADERS_AT_ONCE):
+            before, end = self._before, chain_end(self._verifier)
+            limit = HEADERS_AT_ONCE if end is None else min(HEADERS_AT_ONCE, end - height)
+            for note in await self._archive.headers_from(self._shard, height, limit=limit):
                 before = self._opened(note, height + len(self._tips), before)
                 self._tips.append(before)
         return self._tips[0] if self._tips else None

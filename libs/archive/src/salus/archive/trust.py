@@ -132,7 +132,12 @@ class Trust:
     @property
     def shards(self) -> dict[int, KeyHistory]:
         """The shards' keys."""
-        return {shard: self._history(key) for shard, key in self.shard_keys.items()}
+        return {shard: self._history(key, may_end=True) for shard, key in self.shard_keys.items()}
+
+    @property
+    def ended(self) -> dict[str, int]:
+        """The height before which a shard's chain ended, by origin, of those that did."""
+        return {keys.name: keys.end for keys in self.shards.values() if keys.end is not None}
 
     @property
     def policy(self) -> Policy | None:
@@ -148,6 +153,6 @@ class Trust:
         periods = (*log.periods, *witness_periods_of(network, quorum))
         return Policy(logs=log.verifiers, shards={}, quorum=quorum, periods=periods)
 
-    def _history(self, verifier_key: str) -> KeyHistory:
+    def _history(self, verifier_key: str, *, may_end: bool = False) -> KeyHistory:
         origin = parse_vkey(verifier_key)[0]
-        return read_history(origin, verifier_key, self.keys.get(origin, ()))
+        return read_history(origin, verifier_key, self.keys.get(origin, ()), may_end=may_end)

@@ -146,7 +146,7 @@ async def restore(lost: Lost, *, on_block: Callable[[int], None] = lambda _: Non
         MessagingError, ObjectsError: a part is away.
     """
     checkpoint = await _checkpoint(lost)
-    logged = await logged_headers(LogReader(lost.stores.log), checkpoint)
+    logged = await logged_headers(LogReader(lost.stores.log), checkpoint, lost.trust)
     topics = sorted({topic for topic, _ in lost.partitions})
     await _make_topics(lost)
     unstated = await _is_unstated(lost.bootstrap, topics)

@@ -1,11 +1,12 @@
 """Checks that all shards together cover every offset of every input partition exactly once.
 
-And that a partition changes its shard only where one block gave it and one block of the other shard took it.
+And that a partition changes its shard only where one block gave it and one block of the other shard took it,
+or where the chain of a shard ended and another took what that one left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from salus.ledger.block import Header, parse_block_origin
@@ -56,19 +57,22 @@ class Taking:
 class CoverageChecker:
     """Collects what headers cover, in any order of shards; a shard's own headers in order of height.
 
-    Memory: one span and two lines for each time that a partition changed its shard.
+    Memory: one span and two lines for each time that a partition changed its shard, and what the last block of
+    each shard goes on with.
     """
 
     spans: dict[Place, list[Span]] = field(default_factory=dict)
     gave: dict[tuple[str, Place], tuple[int, str]] = field(default_factory=dict)
     took: list[Taking] = field(default_factory=list)
     tops: dict[str, int] = field(default_factory=dict)
+    left: dict[str, Mapping[Place, int]] = field(default_factory=dict)
     places: set[Place] = field(default_factory=set)
 
     def add(self, header: Header) -> None:
         """Add what one block covers and hands over."""
         gave, took = header.handed("gave"), header.handed("took")
-        self.tops[header.origin] = max(header.height, self.tops.get(header.origin, -1))
+        if header.height > self.tops.get(header.origin, -1):
+            self.tops[header.origin], self.left[header.origin] = header.height, header.next_offsets
         for covered in header.ranges:
             place = covered.topic, covered.partition
             self.places.add(place)
@@ -92,16 +96,20 @@ class CoverageChecker:
         self.took += later.took
         self.places |= later.places
         for origin, top in later.tops.items():
-            self.tops[origin] = max(top, self.tops.get(origin, -1))
+            if top > self.tops.get(origin, -1):
+                self.tops[origin], self.left[origin] = top, later.left[origin]
 
-    def findings(self, *, growing: Collection[str] = ()) -> list[Finding]:
+    def findings(
+        self, *, growing: Collection[str] = (), ended: Mapping[str, int] | None = None
+    ) -> list[Finding]:
         """Return every gap, overlap and broken hand-over, each partition from offset 0 on.
 
         `growing` are the origins of chains that may have gone on since they were looked at: nothing is said
-        of what depends on a block beyond them, see `unseen`.
+        of what depends on a block beyond them, see `unseen`. `ended` has the height before which a chain
+        ended, by origin.
         """
         unseen = self.unseen(growing)
-        found = [*self._broken_takings(unseen)]
+        found = [*self._broken_takings(unseen, ended or {})]
         for place, spans in sorted(self.spans.items()):
             covering = sorted((s for s in spans if s.first < s.next), key=lambda s: (s.first, s.next))
             beyond = {t.block for t in unseen if t.place == place}
@@ -122,6 +130,17 @@ class CoverageChecker:
             if (block, place) not in taken
         ]
 
+    def abandoned(self, ended: Mapping[str, int]) -> list[tuple[str, Place, int]]:
+        """Return what chains left by their end and nobody has taken yet: last block, partition, offset."""
+        taken = {(taking.giver, taking.place) for taking in self.took}
+        return [
+            (block, place, offset)
+            for origin, end in sorted(ended.items())
+            if self.tops.get(origin) == end - 1
+            for place, offset in sorted(self.left[origin].items())
+            if ((block := f"{origin}/block/{end - 1}"), place) not in taken
+        ]
+
     def _add_span(self, place: Place, span: Span) -> None:
         spans = self.spans.setdefault(place, [])
         for before in reversed(spans):
@@ -132,18 +151,27 @@ class CoverageChecker:
                 break
         spans.append(span)
 
-    def _broken_takings(self, unseen: Collection[Taking]) -> Iterator[Finding]:
+    def _broken_takings(self, unseen: Collection[Taking], ended: Mapping[str, int]) -> Iterator[Finding]:
         taken: dict[tuple[str, Place], str] = {}
         for taking in self.took:
             what = f"{_named(taking.place)} at {taking.offset} from {taking.giver}"
             key = taking.giver, taking.place
-            receiver = taking.block.rpartition("/block/")[0]
-            if taking not in unseen and self.gave.get(key) != (taking.offset, receiver):
+            if taking not in unseen and not self._is_right(taking, ended):
                 detail = f"it takes {what}, which did not give it to this shard there"
                 yield Finding("handover-broken", taking.block, detail)
             elif key in taken:
                 yield Finding("handover-broken", taking.block, f"it takes {what}, as {taken[key]} does")
             taken.setdefault(key, taking.block)
+
+    def _is_right(self, taking: Taking, ended: Mapping[str, int]) -> bool:
+        """Tell whether the giver gave it to this shard, or to one that ended before, or ended and left it."""
+        gave = self.gave.get((taking.giver, taking.place))
+        if gave is not None:
+            receiver, _ = parse_block_origin(taking.block)
+            return gave[0] == taking.offset and (gave[1] == receiver or gave[1] in ended)
+        origin, height = parse_block_origin(taking.giver)
+        is_end = self.tops.get(origin) == height and ended.get(origin) == height + 1
+        return is_end and self.left[origin].get(taking.place) == taking.offset
 
     def _stolen(self, place: Place, spans: Iterable[Span]) -> Iterator[Finding]:
         """Find where a shard begins to cover a partition that it did not take.

@@ -2,6 +2,9 @@
 
 A position is a block's height for a shard's keys and a tree size for those of a log or witness. A thief of a
 retired key can state any time he likes, but where a header or checkpoint stands is what he wants to forge.
+
+A shard whose last key has an `until` has ended: whatever lies in its chain from there on is no block of the
+ledger, for every reader (`is_void`). Other shards go on from its last block (`is_last`).
 """
 
 from __future__ import annotations
@@ -70,8 +73,14 @@ class KeyHistory:
         valid = {verifier.key_id for verifier in self.signing(position)}
         return [s for s in signatures if s.name == self.name and s.key_id in valid]
 
-    def require_gapless(self) -> KeyHistory:
-        """Return the history if some key signs at every position.
+    @property
+    def end(self) -> int | None:
+        """The position from which on no key signs any more; None if there is none such."""
+        ends = [period.end for period in self.periods if period.end is not None]
+        return max(ends) if ends and len(ends) == len(self.periods) else None
+
+    def require_gapless(self, *, may_end: bool = False) -> KeyHistory:
+        """Return the history if some key signs at every position, or up to its end if it `may_end`.
 
         Raises:
             PolicyError: `malformed-policy`, naming the first position at which none does.
@@ -81,7 +90,7 @@ class KeyHistory:
             if reached is None or period.first > reached:
                 break
             reached = None if period.end is None else max(reached, period.end)
-        if reached is not None:
+        if reached is not None and not (may_end and reached == self.end):
             raise PolicyError("malformed-policy", f"no key of {self.name} signs at {reached}")
         return self
 
@@ -108,6 +117,22 @@ def history_of(keys: Keys) -> KeyHistory:
     return keys.history if isinstance(keys, LiveKeys) else KeyHistory(keys.name, (KeyPeriod(keys),))
 
 
+def chain_end(shard: Keys) -> int | None:
+    """Return the height before which a shard's chain ends; None while it goes on."""
+    return history_of(shard).end
+
+
+def is_void(shard: Keys, height: int) -> bool:
+    """Tell whether what lies at this height of a shard's chain is no block of the ledger, whoever signed."""
+    end = chain_end(shard)
+    return end is not None and height >= end
+
+
+def is_last(shard: Keys, height: int) -> bool:
+    """Tell whether the shard's chain ends with this height, and others go on from there."""
+    return chain_end(shard) == height + 1
+
+
 def read_period(described: object, read: Callable[[str], Verifier] = NoteVerifier.from_vkey) -> KeyPeriod:
     """Return the period that network.json describes: a verifier key, or an object with `from` and `until`.
 
@@ -128,8 +153,10 @@ def read_period(described: object, read: Callable[[str], Verifier] = NoteVerifie
         raise PolicyError("malformed-policy", str(error)) from None
 
 
-def read_history(origin: str, verifier_key: object, keys: Sequence[object] = ()) -> KeyHistory:
-    """Return the history of a log or shard of network.json.
+def read_history(
+    origin: str, verifier_key: object, keys: Sequence[object] = (), *, may_end: bool = False
+) -> KeyHistory:
+    """Return the history of a log or shard of network.json; a shard `may_end`.
 
     `keys` has all its keys; where it is empty, `verifier_key` is the only one there ever was.
 
@@ -141,12 +168,12 @@ def read_history(origin: str, verifier_key: object, keys: Sequence[object] = ())
     history = KeyHistory(origin, tuple(map(read_period, keys)) or (latest,))
     if latest.verifier.key_id not in {verifier.key_id for verifier in history.verifiers}:
         raise PolicyError("malformed-policy", f"the verifier key of {origin} is not among its keys")
-    return history.require_gapless()
+    return history.require_gapless(may_end=may_end)
 
 
-def described_history(described: Mapping[str, Any]) -> KeyHistory:
+def described_history(described: Mapping[str, Any], *, may_end: bool = False) -> KeyHistory:
     """Return the history of a `log` or `shards` member of network.json; raises as `read_history` does."""
     keys = described.get("keys", [])
     if not isinstance(keys, list) or not isinstance(described["origin"], str):
         raise PolicyError("malformed-policy", "`keys` is not a list, or `origin` is not text")
-    return read_history(described["origin"], described["verifier_key"], keys)
+    return read_history(described["origin"], described["verifier_key"], keys, may_end=may_end)

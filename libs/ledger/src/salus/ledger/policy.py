@@ -90,7 +90,9 @@ class Policy:
             log = described_history(network["log"])
             return cls(
                 logs=log.verifiers,
-                shards={shard["origin"]: described_history(shard) for shard in network["shards"]},
+                shards={
+                    shard["origin"]: described_history(shard, may_end=True) for shard in network["shards"]
+                },
                 quorum=quorum,
                 periods=(*log.periods, *witness_periods_of(network, quorum)),
             )

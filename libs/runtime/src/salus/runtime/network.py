@@ -56,7 +56,7 @@ class Shard(msgspec.Struct, frozen=True):
     @property
     def history(self) -> KeyHistory:
         """The keys and the heights at which they sign; raises PolicyError if they make no sense."""
-        return read_history(self.origin, self.verifier_key, self.keys)
+        return read_history(self.origin, self.verifier_key, self.keys, may_end=True)
 
 
 class RestoredRange(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,13 +124,14 @@ class EventIndex:
             ((pair, entry, row, time) for pair, row, time in sorted(rows)),
         )
 
-    def find(self, source: str, id_: str) -> IndexedEvent | None:
-        """Return the first accepted event of that source and id in the order of the log."""
+    def find(
+        self, source: str, id_: str, *, counts: Callable[[int], bool] = lambda _: True
+    ) -> IndexedEvent | None:
+        """Return the first accepted event of that source and id in the order of the log, of what `counts`."""
         (wanted,) = prints_of([(source, id_)])
-        query = "SELECT entry, row, time FROM events WHERE print = ? ORDER BY entry, row LIMIT 1"
+        query = "SELECT entry, row, time FROM events WHERE print = ? ORDER BY entry, row"
         with self._lock, _translated(), closing(self._database.execute(query, (wanted,))) as found:
-            row = found.fetchone()
-        return IndexedEvent(*row) if row is not None else None
+            return next((IndexedEvent(*row) for row in found if counts(row[0])), None)
 
     def clear(self) -> None:
         """Forget everything."""

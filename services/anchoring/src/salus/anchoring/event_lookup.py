@@ -98,12 +98,18 @@ class EventLookup:
 
     async def _find(self, name: EventName) -> IndexedEvent | None:
         try:
-            found = await asyncio.to_thread(self._index.find, name.source, name.id)
+            found = await asyncio.to_thread(
+                self._index.find, name.source, name.id, counts=lambda entry: not self._is_void(entry)
+            )
         except EventIndexError as error:
             self._unusable = error
             raise
         published = self._runner.published
         return found if published and found and found.entry < published.head.size else None
+
+    def _is_void(self, entry: int) -> bool:
+        """Tell whether an entry is behind the end of its chain, perhaps only since it was indexed."""
+        return entry < len(self._runner.anchor.index) and self._runner.anchor.is_void(entry)
 
     async def run(self) -> None:
         """Index until cancelled."""
@@ -191,6 +197,8 @@ class EventLookup:
         """Return an entry's header note and its accepted events, None if they cannot be read."""
         shard, height = self._runner.anchor.index.block_at(entry)
         note = await self._blocks.header(shard, height) or b""
+        if self._is_void(entry):
+            return note, []
         try:
             if not note:
                 raise MissingError(header_key(shard, height), "the header is missing")

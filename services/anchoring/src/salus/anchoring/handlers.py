@@ -29,7 +29,7 @@ from salus.ledger.base import base64_of
 from salus.ledger.block import Header, open_header, parse_block_origin
 from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.errors import BlockError, LedgerError
-from salus.ledger.key_periods import Keys
+from salus.ledger.key_periods import Keys, chain_end, is_void
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.note import Signers, split_note
 from salus.ledger.tiles import TileRef, tiles_for_append
@@ -104,6 +104,8 @@ class Anchor:
         self._is_final = is_final
         self._last: dict[int, tuple[Header, bytes]] = {}
         self.index = BlockIndex()
+        # Where chains end, as the index was made.
+        self._ends: dict[int, int] = {}
         self.standing: Standing | None = None
         self.latest: Standing | None = None
         self.committed: Standing | None = None
@@ -160,9 +162,14 @@ class Anchor:
             return 0
         return len(blocks)
 
-    def knows(self, shard: int) -> bool:
-        """Tell whether there is such a shard."""
-        return shard in self._shards
+    def knows(self, shard: int, height: int) -> bool:
+        """Tell whether there is such a shard, and the height is not behind the end of its chain."""
+        return shard in self._shards and not is_void(self._shards[shard], height)
+
+    def is_void(self, entry: int) -> bool:
+        """Tell whether the log's entry lies behind the end of its chain, so that it is no block."""
+        shard, height = self.index.block_at(entry)
+        return shard in self._shards and is_void(self._shards[shard], height)
 
     def has_all(self, announced: Mapping[int, int]) -> bool:
         """Tell whether every shard was heard of, and the log ends with what was heard."""
@@ -262,7 +269,8 @@ class Anchor:
         return domain.in_handover_order(dict(zip(shards, found, strict=True)), logged)
 
     async def _new_blocks_of(self, shard: int, head: Head, limit: int) -> list[Block]:
-        height = head.next_height(shard)
+        height, end = head.next_height(shard), chain_end(self._shards[shard])
+        limit = limit if end is None else min(limit, end - height)
         notes = await self._blocks.headers_from(shard, height, limit=limit)
         notes = _within(notes, APPEND_BYTES_MAX // len(self._shards))
         if not notes:
@@ -300,17 +308,26 @@ class Anchor:
         self.stalled[shard] = why
 
     async def _complete_index(self, head: Head) -> None:
-        """Read what the index lacks from the log's entries: all of them at the first start."""
-        if len(self.index) == head.size:
-            return
-        shard_of = {verifier.name: shard for shard, verifier in self._shards.items()}
-        async for note in self._log.entries(len(self.index), head.size):
-            entry = len(self.index)
-            try:
-                header = open_any(note, self._shards)
-            except LedgerError as error:
-                raise HeadError(f"entry {entry} of the log is not a header of ours: {error}") from error
-            self.index.add(shard_of[header.origin], header)
+        """Read what the index lacks from the log's entries: all of them at a start, or when a chain ended."""
+        ends = {shard: end for shard, keys in self._shards.items() if (end := chain_end(keys)) is not None}
+        index = self.index if ends == self._ends else BlockIndex()
+        if len(index) < head.size:
+            async for note in self._log.entries(len(index), head.size):
+                try:
+                    self._add(index, note)
+                except LedgerError as error:
+                    raise HeadError(
+                        f"entry {len(index)} of the log is not a header of ours: {error}"
+                    ) from error
+        self.index, self._ends = index, ends
+
+    def _add(self, index: BlockIndex, note: bytes) -> None:
+        """Add the next entry of the log; raises BlockError if no shard signed it."""
+        shard, height = place_of(note, self._shards)
+        if is_void(self._shards[shard], height):
+            index.add_void(shard, height)
+        else:
+            index.add(shard, open_header(note, self._shards[shard]))
 
 
 def _within(notes: list[bytes], bytes_max: int) -> list[bytes]:
@@ -323,13 +340,13 @@ async def _nobody_waits() -> None:
     """Do nothing."""
 
 
-def open_any(note: bytes, shards: Mapping[int, Keys]) -> Header:
-    """Return the header that one of the shards signed; raises BlockError."""
+def place_of(note: bytes, shards: Mapping[int, Keys]) -> tuple[int, int]:
+    """Return the shard and the height that a header names; raises BlockError."""
     try:
-        origin, _ = parse_block_origin(note.partition(b"\n")[0].decode())
+        origin, height = parse_block_origin(note.partition(b"\n")[0].decode())
     except ValueError as error:
         raise BlockError("malformed-header", str(error)) from None
-    for keys in shards.values():
+    for shard, keys in shards.items():
         if keys.name == origin:
-            return open_header(note, keys)
+            return shard, height
     raise BlockError("origin", "no shard of this network")

@@ -43,6 +43,11 @@ class BlockIndex:
                 self._entries.setdefault(at, array("q")).insert(place, entry)
             self._next[at] = max(r.next, self._next.get(at, 0))
 
+    def add_void(self, shard: int, height: int) -> None:
+        """Add the next entry of the log, which lies behind the end of its chain: it covers nothing."""
+        self._shards.append(shard)
+        self._heights.append(height)
+
     def block_at(self, entry: int) -> tuple[int, int]:
         """Return the shard and height of a log entry."""
         return self._shards[entry], self._heights[entry]

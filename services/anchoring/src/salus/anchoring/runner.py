@@ -87,12 +87,12 @@ class Runner:
     def wake(self, *, shard: int, height: int, leaves: int = 0, traceparent: bytes | None = None) -> None:
         """Say that a block was announced; the archive is looked at without waiting for the poll.
 
-        Nobody has verified it, so of shards that do not exist nothing is kept.
+        Nobody has verified it, so of shards and blocks that do not exist nothing is kept.
         """
         self._rest.heard(leaves)
         if traceparent is not None and len(self._traceparents) < LINKS_MAX:
             self._traceparents.append(traceparent)
-        if self.anchor.knows(shard):
+        if self.anchor.knows(shard, height):
             self._announced[shard] = max(height, self._announced.get(shard, -1))
         self._wake.set()
 

@@ -201,6 +201,10 @@ def checks_of(
             raise RuntimeError(progress.clock_off)
         if progress.reader is None and not idle:
             raise RuntimeError("the chain is not read back yet")
+        outlook = progress.outlook
+        if outlook is not None and outlook.awaited and outlook.trouble is not None:
+            topic, number = outlook.awaited[0]
+            raise RuntimeError(f"nobody seals {topic} {number}: {outlook.trouble}")
         for at, offset in (progress.reader.damaged if progress.reader else {}).items():
             raise CorruptBatchError(*at, offset)
 

@@ -5,33 +5,40 @@ some position follows the assignment that is known there, and gives away what th
 next block. So the block in which a shard gave a partition away is the first one that states such a position,
 and since positions never go back, it is found by halving. What a forged block names beyond the topic's end
 counts for nothing there: the position of the block after it stands for it.
+
+A chain that ended before it gave a partition away leaves it where it ended, to the shard that the next
+assignment names; and what was given to a shard that ended before it took it, the shard after that one takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from salus.events.sharding import Sharding
-from salus.ledger.block import Header, header_key
-from salus.ledger.key_periods import Keys
+from salus.ledger.block import Handover, Header, parse_block_origin
+from salus.ledger.key_periods import Keys, chain_end, is_last, is_void
 from salus.ledger.note import NoteVerifier
 from salus.sequencer.domain import Partition
 from salus.sequencer.errors import ArchiveDamagedError
 from salus.sequencer.ports import Archive
-from salus.sequencer.restoring import Shard, read_tip
+from salus.sequencer.restoring import Shard, last_height, read_tip
 
 HEADERS_KEPT_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A hand-over that waits to be taken: `block` gave the partition at the offset to the shard `to`."""
+    """A hand-over that waits to be taken: `block` gave the partition at the offset to the shard `to`.
+
+    Or its chain ended with it. `index` is the assignment that names the receiver.
+    """
 
     at: Partition
     offset: int
     block: Header
     to: int
+    index: int = 0
 
 
 @dataclass
@@ -68,9 +75,9 @@ class Chains:
                 self.known[shard] = Shard(id=shard, verifier=verifier, partitions=(), identity=identity)
 
     async def header(self, shard: int, height: int) -> Header:
-        """Return a header, verified; raises ArchiveDamagedError."""
+        """Return a header, verified; raises ArchiveDamagedError, also of one behind the end of its chain."""
         header = self._headers.get((shard, height))
-        if header is None:
+        if header is None or is_void(self.known[shard].verifier, height):
             header = (await read_tip(self.archive, self.known[shard], height)).header
             if len(self._headers) >= HEADERS_KEPT_MAX:
                 self._headers.clear()
@@ -79,21 +86,23 @@ class Chains:
 
     async def tip(self, shard: int) -> Header | None:
         """Return the last header of a chain; None if it has none yet."""
-        top, step = self._tops.get(shard, -1), 1
-        while await self.archive.exists(header_key(shard, top + step)):
-            top += step
-            step *= 2
-        while step > 1:
-            step //= 2
-            if await self.archive.exists(header_key(shard, top + step)):
-                top += step
-        self._tops[shard] = top
-        return None if top < 0 else await self.header(shard, top)
+        top = await last_height(self.archive, self.known[shard], self._tops.get(shard, -1))
+        self._tops[shard] = -1 if top is None else top
+        return None if top is None else await self.header(shard, top)
+
+    async def last(self, shard: int) -> Header | None:
+        """Return the last header of a chain that has ended; None if it goes on."""
+        tip = await self.tip(shard) if self.has_ended(shard) else None
+        return tip if tip is not None and is_last(self.known[shard].verifier, tip.height) else None
+
+    def has_ended(self, shard: int) -> bool:
+        """Tell whether the chain ends."""
+        return chain_end(self.known[shard].verifier) is not None
 
     async def first_knowing(self, shard: int, position: int) -> Header | None:
         """Return the first header that was judged at this identity position or later, if there is one."""
         found = self._firsts.get((shard, position))
-        if found is None:
+        if found is None or is_void(self.known[shard].verifier, found):
             tip = await self.tip(shard)
             if tip is None or tip.identity[2] < position:
                 return None
@@ -163,43 +172,55 @@ class Custody:
     async def _waiting(self, at: Partition, sharding: Sharding, position: int) -> Given | None:
         """Return the hand-over that nobody has taken yet; None if a chain covers the partition."""
         index = next(i for i, epoch in enumerate(sharding.epochs) if at in epoch.holders)
-        holder = sharding.epochs[index].holders[at]
-        giving = await self._giving(holder, at, index, sharding)
-        while giving is not None and giving.identity[2] <= position:
-            line = next(h for h in giving.handovers if (h.way, h.topic, h.partition) == ("gave", *at))
-            receiver = sharding.shard_of(line.other)
-            if receiver is None:
-                raise ArchiveDamagedError(
-                    f"{giving.block_origin} gave {at} to {line.other}, which is no shard"
-                )
-            taking = await self._taking(receiver, at, giving)
+        given = await self._given_by(sharding.epochs[index].holders[at], at, index, sharding)
+        while given is not None and given.block.identity[2] <= position:
+            taking = await self._taking(given.to, at, given.block)
             if taking is None:
-                return Given(at, line.offset, giving, receiver)
+                heir = self._heir(given, sharding) if self._chains.has_ended(given.to) else None
+                if heir is None:
+                    return given
+                given = heir
+                continue
             if taking.identity[2] > position:
                 return None
-            holder = receiver
+            index = sharding.epochs.index(sharding.at(taking.identity[2]))
             if at in taking.handed("gave"):
-                giving = taking
+                given = _gift(taking, at, index, sharding)
             else:
-                index = sharding.epochs.index(sharding.at(taking.identity[2]))
-                giving = await self._giving(holder, at, index, sharding)
+                given = await self._given_by(given.to, at, index, sharding)
         return None
 
-    async def _giving(self, holder: int, at: Partition, index: int, sharding: Sharding) -> Header | None:
-        """Return the block in which the holder gave the partition; `index` is the last assignment it knew."""
+    async def _given_by(self, holder: int, at: Partition, index: int, sharding: Sharding) -> Given | None:
+        """Return how the holder gave or left the partition; `index` is the last assignment it knew."""
         epochs = sharding.epochs
         index += 1
         while index < len(epochs):
             if epochs[index].holders[at] != holder:
                 block = await self._chains.first_knowing(holder, epochs[index].position)
-                if block is None or at in block.handed("gave"):
-                    return block
-                # It knew of a later assignment already, by which the partition is its own again.
+                if block is None:
+                    return await self._left_by(holder, at, index, sharding)
+                # It may have known of a later assignment already, by which the partition is its own again.
                 index = epochs.index(sharding.at(block.identity[2]))
+                if at in block.handed("gave"):
+                    return _gift(block, at, index, sharding)
                 if epochs[index].holders[at] != holder:
                     raise ArchiveDamagedError(f"{block.block_origin} keeps {at} against assignment {index}")
             index += 1
         return None
+
+    async def _left_by(self, holder: int, at: Partition, index: int, sharding: Sharding) -> Given | None:
+        """Return what the holder's chain left by its end to whom an assignment names that it did not know."""
+        last = await self._chains.last(holder)
+        offset = None if last is None else last.next_offsets.get(at)
+        if last is None or offset is None:
+            return None
+        return Given(at, offset, last, sharding.epochs[index].holders[at], index)
+
+    def _heir(self, given: Given, sharding: Sharding) -> Given | None:
+        """Return the same for the shard that is assigned the partition after the one that did not take it."""
+        later = sharding.epochs[given.index + 1 :]
+        homes = ((index, epoch.holders[given.at]) for index, epoch in enumerate(later, given.index + 1))
+        return next((replace(given, to=home, index=i) for i, home in homes if home != given.to), None)
 
     async def _taking(self, receiver: int, at: Partition, giving: Header) -> Header | None:
         """Return the block that took what this block gave; it knew at least as much as the giving one."""
@@ -214,3 +235,32 @@ class Custody:
             if any(h.other == giving.block_origin and (h.topic, h.partition) == at for h in block.handovers):
                 return block
         return None
+
+
+def _gift(block: Header, at: Partition, index: int, sharding: Sharding) -> Given:
+    """Return what the block gave."""
+    line = next(h for h in block.handovers if (h.way, h.topic, h.partition) == ("gave", *at))
+    receiver = sharding.shard_of(line.other)
+    if receiver is None:
+        raise ArchiveDamagedError(f"{block.block_origin} gave {at} to {line.other}, which is no shard")
+    return Given(at, line.offset, block, receiver, index)
+
+
+async def is_given(chains: Chains, sharding: Sharding, line: Handover, *, to: str) -> bool:
+    """Tell whether the shard `to` may take what this line of its header takes.
+
+    Raises:
+        ArchiveDamagedError: the block that it names cannot be read.
+    """
+    origin, height = parse_block_origin(line.other)
+    giver = sharding.shard_of(origin)
+    if giver is None or is_void(chains.known[giver].verifier, height):
+        return False
+    block = await chains.header(giver, height)
+    at = line.topic, line.partition
+    for gave in block.handovers:
+        if (gave.way, gave.topic, gave.partition) == ("gave", *at):
+            receiver = sharding.shard_of(gave.other)
+            is_left = receiver is not None and chains.has_ended(receiver)
+            return gave.offset == line.offset and (gave.other == to or is_left)
+    return is_last(chains.known[giver].verifier, height) and block.next_offsets.get(at) == line.offset

@@ -23,12 +23,12 @@ from salus.events.errors import Reason
 from salus.events.identity_position import IdentityTimes, newest_judged, position_fault
 from salus.events.keyring import KeyRing
 from salus.events.sharding import Sharding
-from salus.ledger.block import REJECTED_PREFIX, Header, check_succession, parse_block_origin
+from salus.ledger.block import REJECTED_PREFIX, Header, check_succession
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import history_of
 from salus.ledger.note import split_note
 from salus.ledger.records import Records, timestamp_at
-from salus.sequencer.custody import Chains
+from salus.sequencer.custody import Chains, is_given
 from salus.sequencer.domain import Batch, Cursor, Draft, Partition, Tip, draft_block
 from salus.sequencer.errors import ArchiveDamagedError, ForeignBlockError, LogReplacedError
 from salus.sequencer.intake import kept, needed_bytes
@@ -84,7 +84,7 @@ class ForeignBlocks:
             LogReplacedError: the log is another one than was sealed.
             ForeignBlockError: a block is none that this process would have sealed.
         """
-        height = await last_height(self.archive, self.shard.id)
+        height = await last_height(self.archive, self.shard)
         if height is None:
             return Chain(None, Cursor.after(None), self.window.new())
         first = self.sealed.first_foreign(height)
@@ -218,13 +218,8 @@ class _Review:
             at = line.topic, line.partition
             if line.way == "gave" and line.other != origins.get(holders.get(at, -1)):
                 raise self._wrong(header, f"it gives {at[0]} {at[1]} to {line.other}, against the assignment")
-            if line.way == "took":
-                origin, height = parse_block_origin(line.other)
-                giver = sharding.shard_of(origin)
-                given = None if giver is None else (await chains.header(giver, height)).handovers
-                gave = replace(line, way="gave", other=shard.origin)
-                if given is None or gave not in given:
-                    raise self._wrong(header, f"it takes {at[0]} {at[1]}, which {line.other} did not give")
+            if line.way == "took" and not await is_given(chains, sharding, line, to=shard.origin):
+                raise self._wrong(header, f"it takes {at[0]} {at[1]}, which {line.other} did not give")
 
     async def _require_nothing_left_out(self, header: Header, table: pa.Table) -> None:
         position = header.identity[2]

@@ -15,6 +15,7 @@ from datetime import datetime
 from salus.events.keyring import KeyRing
 from salus.events.sharding import Epoch, Sharding
 from salus.ledger.block import Handover, Range
+from salus.ledger.key_periods import chain_end
 from salus.ledger.merkle import EMPTY_ROOT
 from salus.sequencer.custody import Chains, Custody, Given
 from salus.sequencer.domain import Cursor, Draft, Partition, block_time, identity_position
@@ -64,15 +65,30 @@ class Lookout:
         """Every partition that some shard is to seal."""
         return self._sharding.now.holders.keys()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the shard's own chain ends: its key was stolen, and others go on."""
+        return chain_end(self.shard.verifier) is not None
+
+    def end(self, ring: KeyRing) -> None:
+        """Take note that nothing is sealed any more; what is still assigned to the shard waits for others."""
+        self._know(ring)
+        left = tuple(sorted(self._sharding.now.partitions_of(self.shard.id)))
+        trouble = "its chain has ended: `salus shard assign` its partitions to others" if left else None
+        self.outlook = Outlook(self._sharding.now.number, left, trouble)
+
+    def _know(self, ring: KeyRing) -> None:
+        if self.is_news(ring):
+            self._sharding = Sharding.of(self._founders, ring.assignments)
+            self._assignments = len(ring.assignments)
+
     def is_news(self, ring: KeyRing) -> bool:
         """Tell whether an assignment was stated since `due` was called."""
         return len(ring.assignments) != self._assignments
 
     async def due(self, chain: Chain, ring: KeyRing, *, now: datetime) -> tuple[Chain, Draft | None]:
         """Return the chain with the partitions that it begins, and the block that hands over if it is due."""
-        if self.is_news(ring):
-            self._sharding = Sharding.of(self._founders, ring.assignments)
-            self._assignments = len(ring.assignments)
+        self._know(ring)
         sharding, epoch = self._sharding, self._sharding.now
         starts = {**_begun(chain, sharding, self.shard.id), **chain.cursor.next}
         cursor = Cursor(chain.cursor.height, starts, chain.cursor.time, chain.cursor.identity)
@@ -191,7 +207,7 @@ class Watch:
         waited for.
         """
         ring = await self._identities.catch_up()
-        if self._lookout.is_news(ring):
+        if self._lookout.is_news(ring) or self._lookout.has_ended:
             self.due = True
         elif not self._lookout.unsettled:
             self._look_later()

@@ -17,7 +17,7 @@ from salus.archive.errors import BodyError
 from salus.events.attribution import Attribution, key_id_of
 from salus.ledger.block import HEADER_BYTES_MAX, REJECTED_PREFIX, Header, body_key, header_key, open_header
 from salus.ledger.errors import BlockError
-from salus.ledger.key_periods import Keys
+from salus.ledger.key_periods import Keys, chain_end, is_void
 from salus.ledger.merkle import leaf_hash
 from salus.sequencer.domain import Cursor, Partition, Rejection, Tip
 from salus.sequencer.errors import ArchiveDamagedError, LogTruncatedError, RecordsLostError
@@ -68,23 +68,26 @@ class Chain:
     window: DuplicateWindow
 
 
-async def last_height(archive: Archive, shard: int) -> int | None:
-    """Return the height of the last header, None if there is none.
+async def last_height(archive: Archive, shard: Shard, known: int = -1) -> int | None:
+    """Return the height of the shard's last block, None if there is none; `known` is one that was there.
 
     Heights have no holes (each header was created after the one it names), so doubling steps and then
-    halving ones find the end in about 2 log2(height) questions.
+    halving ones find the end in about 2 log2(height) questions. What lies behind the end of a chain is void.
     """
-    if not await archive.exists(header_key(shard, 0)):
-        return None
-    known, step = 0, 1
-    while await archive.exists(header_key(shard, known + step)):
-        known += step
+
+    async def is_there(height: int) -> bool:
+        return not is_void(shard.verifier, height) and await archive.exists(header_key(shard.id, height))
+
+    end = chain_end(shard.verifier)
+    top, step = known if end is None else min(known, end - 1), 1
+    while await is_there(top + step):
+        top += step
         step *= 2
     while step > 1:
         step //= 2
-        if await archive.exists(header_key(shard, known + step)):
-            known += step
-    return known
+        if await is_there(top + step):
+            top += step
+    return None if top < 0 else top
 
 
 async def read_tip(archive: Archive, shard: Shard, height: int) -> Tip:
