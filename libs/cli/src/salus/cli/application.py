@@ -58,7 +58,7 @@ COMMANDS = {
     "network": Place("networks:app", "Platform"),
     "key": Place("key_rotation:app", "Platform"),
     "service": Place("services:app", "Platform"),
-    "shard": Place("shards:app", "Platform"),
+    "shard": Place("chain_ends:app", "Platform"),
     "kafka": Place("kafka_acls:app", "Platform"),
     "bench": Place("bench.command:app", "Platform"),
     "publish": Place("publishing:publish", "Facts"),

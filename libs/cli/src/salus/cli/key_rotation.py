@@ -253,26 +253,39 @@ class _Turn:
         await self._publish(data, entry.name, f"rotated {entry.verifier_key} {entry.first}")
 
     async def _record_end(self, entry: KeyEntry, reason: Reason) -> None:
-        data = KeyRetired(
-            name=entry.name,
-            role=self._owner.role,
-            verifier_key=entry.verifier_key,
-            end=entry.end or 0,
-            reason=reason.value,
-        )
-        await self._publish(data, entry.name, f"retired {entry.verifier_key} {entry.end}")
+        await record_end(self._platform, self._operator, entry, reason)
 
     async def _publish(self, data: EventData, subject: str, change: str) -> None:
-        try:
-            async with Publisher(self._platform.kafka_bootstrap, self._operator) as publisher:
-                handle = await publisher.publish(
-                    data, subject=subject, id=str(uuid.uuid5(_NAMESPACE, change))
-                )
-                await handle.position()
-        except RejectedError as error:
-            raise CommandError(Exit.NO, f"not recorded: {error}") from None
-        except DeliveryError as error:
-            raise CommandError(Exit.NOT_RUNNING, f"not recorded: {error}") from None
+        await _publish(self._platform, self._operator, data, subject, change)
+
+
+async def record_end(platform: Platform, operator: LocalSigner, entry: KeyEntry, reason: Reason) -> None:
+    """Record on the ledger where a key ended; told twice it has the same id, and the ledger takes it once.
+
+    Raises:
+        CommandError: it could not be recorded.
+    """
+    data = KeyRetired(
+        name=entry.name,
+        role=entry.owner.role,
+        verifier_key=entry.verifier_key,
+        end=entry.end or 0,
+        reason=reason.value,
+    )
+    await _publish(platform, operator, data, entry.name, f"retired {entry.verifier_key} {entry.end}")
+
+
+async def _publish(
+    platform: Platform, operator: LocalSigner, data: EventData, subject: str, change: str
+) -> None:
+    try:
+        async with Publisher(platform.kafka_bootstrap, operator) as publisher:
+            handle = await publisher.publish(data, subject=subject, id=str(uuid.uuid5(_NAMESPACE, change)))
+            await handle.position()
+    except RejectedError as error:
+        raise CommandError(Exit.NO, f"not recorded: {error}") from None
+    except DeliveryError as error:
+        raise CommandError(Exit.NOT_RUNNING, f"not recorded: {error}") from None
 
 
 def _owner(role: RoleName, number: int | None) -> Owner:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from salus.cli.service_answers import converted, read_answer
+from salus.ledger.key_periods import described_history
 
 Partition = tuple[str, int]
 
@@ -79,10 +80,13 @@ def dealt(homes: Mapping[Partition, int], shards: list[int]) -> dict[Partition, 
     }
 
 
-def first_shards(known: Iterable[int], count: int) -> list[int]:
-    """Return so many shards: those that are known, by id, and as many new ones as are lacking."""
-    ids = sorted(known)[:count]
-    fresh = max([-1, *known]) + 1
+def first_shards(known: Iterable[int], count: int, *, without: Collection[int] = ()) -> list[int]:
+    """Return so many shards: those that are known, by id, and as many new ones as are lacking.
+
+    `without` are those whose chain has ended.
+    """
+    ids = sorted(set(known).difference(without))[:count]
+    fresh = max([-1, *known, *without]) + 1
     return [*ids, *range(fresh, fresh + count - len(ids))]
 
 
@@ -156,6 +160,12 @@ def settled(assignment: Assignment, standings: Mapping[int, Standing | None]) ->
         for at, home in assignment.homes.items()
         if (standing := standings.get(home)) is not None and at in standing.sealing
     }
+
+
+def ended_shards(network: Mapping[str, Any]) -> dict[int, int]:
+    """Return the height before which a shard's chain ended, by id, of those of network.json that did."""
+    ends = {shard["id"]: described_history(shard, may_end=True).end for shard in network["shards"]}
+    return {shard: end for shard, end in ends.items() if end is not None}
 
 
 def unassigned(standings: Mapping[int, Standing | None]) -> list[Partition]:

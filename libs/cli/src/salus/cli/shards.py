@@ -31,6 +31,7 @@ from salus.cli.sharding import (
     Assignment,
     Standing,
     dealt,
+    ended_shards,
     first_shards,
     parse_move,
     read_assignment,
@@ -121,7 +122,7 @@ async def _require_ended(platform: Platform, shard: int) -> None:
     if assigned := sum(home == shard for home in assignment.homes.values()):
         sentence = f"shard {shard} has {assigned} partitions: `salus shard assign` them to others first"
         raise CommandError(Exit.NO, sentence)
-    if shard not in assignment.origins:
+    if shard not in assignment.origins or shard in ended_shards(platform.network.read()):
         return
     standing = standings[shard]
     if standing is None or standing.epoch != assignment.epoch or standing.sealing or standing.awaited:
@@ -213,7 +214,7 @@ async def _line_on(
 ) -> tuple[RequestLine, set[int]]:
     """Return the request that assigns so, and the shards whose sequencers were started for it."""
     before = await present_assignment(network)
-    homes = _homes(before, count, moves)
+    homes = _homes(before, count, moves, network.folder)
     try:
         require_shards(homes, [shard["id"] for shard in network.folder.read()["shards"]])
     except ValueError as error:
@@ -229,7 +230,7 @@ async def _line_on(
 
 async def _line_elsewhere(network: NetworkAccess, count: int | None, moves: list[str]) -> RequestLine:
     before = await present_assignment(network)
-    homes = _homes(before, count, moves)
+    homes = _homes(before, count, moves, network.folder)
     if absent := sorted(set(homes.values()) - {s["id"] for s in network.folder.read()["shards"]}):
         sentence = f"network.json has no shard {absent[0]}: `salus shard add` it, deploy its sequencer"
         raise CommandError(Exit.USAGE, sentence)
@@ -257,18 +258,23 @@ async def _carry_out(
     return assignment, (await look(platform))[1]
 
 
-def _homes(before: Assignment, count: int | None, moves: list[str]) -> dict[tuple[str, int], int]:
-    homes = dict(before.homes)
+def _homes(
+    before: Assignment, count: int | None, moves: list[str], folder: NetworkFolder
+) -> dict[tuple[str, int], int]:
+    homes, ended = dict(before.homes), ended_shards(folder.read())
     if count is not None:
         if count > len(homes):
             raise CommandError(
                 Exit.USAGE, f"the network has {len(homes)} partitions, too few for {count} shards"
             )
-        homes = dealt(homes, first_shards(before.origins, count))
+        homes = dealt(homes, first_shards(before.origins, count, without=ended))
     try:
         homes |= dict(parse_move(text, homes) for text in moves)
     except ValueError as error:
         raise CommandError(Exit.USAGE, str(error)) from None
+    for (topic, partition), home in homes.items():
+        if home in ended and before.homes.get((topic, partition)) != home:
+            raise CommandError(Exit.USAGE, f"the chain of shard {home} has ended: nothing can be moved to it")
     if homes == before.homes:
         raise CommandError(Exit.NO, "every partition is assigned like that already")
     return homes

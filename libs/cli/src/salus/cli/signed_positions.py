@@ -16,6 +16,7 @@ from salus.devkit.network import NetworkFolder
 from salus.ledger.block import header_key
 from salus.ledger.cosignature import CosignatureVerifier
 from salus.ledger.errors import LedgerError, NoteError
+from salus.ledger.key_periods import Keys, chain_end, is_void
 from salus.ledger.note import NoteVerifier, open_note
 from salus.ledger.policy import Policy
 
@@ -57,7 +58,8 @@ class SignedPositions:
             size = self._policy().open_checkpoint(note).checkpoint.size
         except LedgerError as error:
             raise _refused(CHECKPOINT_KEY, str(error)) from None
-        blocks = sum([await self._next_height(shard["id"]) for shard in self.folder.read()["shards"]])
+        shards = [shard["id"] for shard in self.folder.read()["shards"]]
+        blocks = sum([await self._next_height(shard) + await self._void(shard) for shard in shards])
         if size > blocks:
             raise _refused(CHECKPOINT_KEY, f"size {size}, but the shards have {blocks} blocks in all")
         return size
@@ -73,9 +75,20 @@ class SignedPositions:
                 height += step
         return height
 
+    async def _void(self, shard: int) -> int:
+        """Return how many headers lie behind the end of a chain: the log may have them as well."""
+        end, count = chain_end(self._keys(shard)), 0
+        while end is not None and await self.blocks.header(shard, end + count) is not None:
+            count += 1
+        return count
+
+    def _keys(self, shard: int) -> Keys:
+        origins = {described["id"]: described["origin"] for described in self.folder.read()["shards"]}
+        return self._policy().shards[origins[shard]]
+
     async def _is_sealed(self, shard: int, height: int) -> bool:
         note = await self.blocks.header(shard, height)
-        if note is None:
+        if note is None or is_void(self._keys(shard), height):
             return False
         origins = {described["id"]: described["origin"] for described in self.folder.read()["shards"]}
         try:

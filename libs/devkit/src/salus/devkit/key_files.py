@@ -138,6 +138,30 @@ class KeyFiles:
             save_ed25519(path, *left)
         return end
 
+    def end(self, shard: int, *, before: int) -> KeyEntry:
+        """End a shard's chain before a height: no key signs from there on. Return the last key that does.
+
+        What began to count only behind it is taken out: what it signed is void. Another end stays as it is.
+
+        Raises:
+            DevkitError: the chain has ended elsewhere, or `before` leaves it no block.
+        """
+        owner = Owner("sequencer", shard)
+        with self._folder.changing():
+            network = self._folder.read()
+            name, described = _described(network, owner)
+            ends = [one.get("until") for one in described]
+            if None not in ends and before != max(ends):
+                raise DevkitError(f"the chain of {name} ended before block {max(ends)} already")
+            left = [one for one in described if one.get("from", 0) < before]
+            if not left:
+                raise DevkitError(f"no block of {name} would be left before {before}")
+            for one in left:
+                one["until"] = min(one.get("until", before), before)
+            _store(network, owner, left)
+            self._write(network)
+            return max(self.of(owner), key=lambda entry: (entry.end or 0, entry.first))
+
     def _write(self, network: Mapping[str, Any]) -> None:
         try:
             Policy.from_network(_encoded(network))

@@ -57,8 +57,8 @@ class Taking:
 class CoverageChecker:
     """Collects what headers cover, in any order of shards; a shard's own headers in order of height.
 
-    Memory: one span and two lines for each time that a partition changed its shard, and what the last block of
-    each shard goes on with.
+    Memory: one span and two lines for each time that a partition changed its shard, and what each shard goes
+    on with after its last block.
     """
 
     spans: dict[Place, list[Span]] = field(default_factory=dict)

@@ -7,17 +7,19 @@ import asyncio
 from salus.audit.domain.blocks import Block, BlockRefusedError, verified_rows, verify_body, verify_header
 from salus.audit.ports import Ledger, Tip, UnreadableBodyError
 from salus.ledger.check_blocks import Row
-from salus.ledger.key_periods import Keys
+from salus.ledger.key_periods import Keys, is_void
 
 
 async def read_header(ledger: Ledger, shard: int, tip: Tip, keys: Keys) -> Block | None:
     """Return the block that goes on after a tip, its body not read yet; None if there is none (yet).
 
+    What lies behind the end of a chain is none.
+
     Raises:
         BlockRefusedError: the header does not verify.
         OutOfReachError: the archive is away.
     """
-    note = await ledger.header(shard, tip.height)
+    note = None if is_void(keys, tip.height) else await ledger.header(shard, tip.height)
     if note is None:
         return None
     return verify_header(note, shard=shard, height=tip.height, verifier=keys, previous=tip.note)

@@ -31,8 +31,9 @@ from salus.audit.ports import (
     Tip,
     Trail,
     UnappendableError,
+    VoidBlocksError,
 )
-from salus.ledger.key_periods import Keys
+from salus.ledger.key_periods import Keys, chain_end, is_void
 from salus.runtime.supervisor import failed, succeeded
 
 # Another replica may have indexed a damaged block.
@@ -98,7 +99,9 @@ class Indexer:
             OutOfReachError: archive or database is away.
             DamagedTrailError: what stands in the trail is not as it was written, or keeps the block out.
         """
-        before = await self._trail.tip(shard)
+        before, end = await self._trail.tip(shard), chain_end(self._shards[shard])
+        if end is not None and before.height > end:
+            raise VoidBlocksError(shard=shard, end=end, tip=before.height)
         block = await read_header(self._ledger, shard, before, self._shards[shard])
         if block is None:
             return None
@@ -144,8 +147,12 @@ class Indexer:
         The order of a partition decides which events took effect.
         """
         for giver, height, origin in givers_of(block.header, self._shards):
-            if giver is None or (await self._trail.tip(giver)).height <= height:
+            tip = 0 if giver is None else (await self._trail.tip(giver)).height
+            if giver is None or tip <= height:
                 why = f"it goes on from {origin}, which is not indexed yet"
+                raise BehindError(shard=block.shard, height=block.header.height, why=why)
+            if is_void(self._shards[giver], tip - 1):
+                why = f"it goes on from {origin}, and the trail has what lies behind the end of that chain"
                 raise BehindError(shard=block.shard, height=block.header.height, why=why)
 
 

@@ -25,7 +25,7 @@ from salus.events.keyring import KeyRing
 from salus.ledger.block import ACCEPTED, Header, Range, open_header
 from salus.ledger.check_blocks import Row
 from salus.ledger.errors import BlockError
-from salus.ledger.key_periods import Keys, history_of
+from salus.ledger.key_periods import Keys, history_of, is_void
 from salus.ledger.note import split_note
 from salus.ledger.records import timestamp_at
 
@@ -92,6 +92,8 @@ class IdentityChain:
         self._origin = self._topic.founder
         self._tip = Tip(0, None)
         self._given_by: str | None = None
+        # Once the chain that has it ended: how far the others were searched for the block that takes it.
+        self._sought: dict[int, Tip] = {}
 
     async def reach(self, block: Block) -> IdentityHistory:
         """Return the history at least up to where a block was judged, and to the end of its own range.
@@ -188,6 +190,8 @@ class IdentityChain:
     async def step(self) -> bool:
         """Read the next block that seals the topic, or that may; return False if there is none yet."""
         shard = next((id_ for id_, keys in self._shards.items() if keys.name == self._origin), None)
+        if shard is not None and is_void(self._shards[shard], self._tip.height):
+            return await self._step_to_heir()
         block = None
         if shard is not None:
             block = await read_header(self._ledger, shard, self._tip, self._shards[shard])
@@ -197,6 +201,24 @@ class IdentityChain:
             self._tip = Tip(block.header.height + 1, block.note)
             self._date(block.header, block.note)
             return True
+        return await self._step_to(block)
+
+    async def _step_to_heir(self) -> bool:
+        """Read the next block that may take what a chain left by its end, or was to take; any shard may."""
+        left_by = self._given_by or f"{self._origin}/block/{self._tip.height - 1}"
+        for shard, keys in tuple(self._shards.items()):
+            tip = self._sought.get(shard, Tip(0, None))
+            block = await read_header(self._ledger, shard, tip, keys)
+            if block is None:
+                continue
+            if self._handed(block.header, "took") == left_by:
+                return await self._step_to(block)
+            self._sought[shard] = Tip(block.header.height + 1, block.note)
+            return True
+        return False
+
+    async def _step_to(self, block: Block) -> bool:
+        """Read a block that seals the topic."""
         self._take(await self._fold_block(block))
         self._go_on(block.header, block.note)
         await self._note(IdentityPlace(block.shard, block.note))
@@ -271,6 +293,7 @@ class IdentityChain:
             self._sealed[-1] = (origin, self._sealed[-1][1], following)
         else:
             self._sealed.append((origin, header.height, following))
+        self._sought = {}
         given_to = self._handed(header, "gave")
         if given_to is None:
             self._origin, self._tip, self._given_by = origin, Tip(following, note), None
@@ -304,8 +327,13 @@ class IdentityChain:
     async def _load(self) -> None:
         """Take what is noted, unless it is what was noted here last.
 
-        The history goes on if that goes on from what was read here, as what another replica noted does.
+        The history goes on if that goes on from what was read here, as what another replica noted does. It
+        begins anew if the chain that was read has ended before.
         """
+        if self._has_void():
+            self._begin()
+            if self._store is not None:
+                await self._store.drop_identity()
         if self._store is None or (place := await self._store.identity_place()) == self._noted:
             return
         if place is None:
@@ -328,6 +356,12 @@ class IdentityChain:
         self._noted, self._unnoted, self._blocks_unnoted = place, {}, 0
         self._go_on(header, place.note)
         await asyncio.to_thread(self._fold, unread)
+
+    def _has_void(self) -> bool:
+        """Tell whether the topic was read from what lies behind the end of a chain."""
+        keys_of = {keys.name: keys for keys in self._shards.values()}
+        sealed = ((keys_of.get(origin), following - 1) for origin, _, following in self._sealed)
+        return any(keys is not None and is_void(keys, height) for keys, height in sealed)
 
     def _begins(self, events: Mapping[int, bytes]) -> bool:
         """Tell whether these events begin with those that were read."""

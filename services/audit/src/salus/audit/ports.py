@@ -56,6 +56,17 @@ class UnappendableError(DamagedTrailError):
         self.args = (f"shard {shard} block {height} cannot be appended: {why}; {does}",)
 
 
+class VoidBlocksError(DamagedTrailError):
+    """The chain of a shard ended, and the trail has what lies behind its end."""
+
+    def __init__(self, *, shard: int, end: int, tip: int) -> None:
+        super().__init__(f"shard {shard} block {end}", ["place"])
+        why = (
+            f"the chain of shard {shard} ended before block {end}, and the trail has it up to block {tip - 1}"
+        )
+        self.args = (f"{why}: run `salus audit reconcile --repair`",)
+
+
 class UnreadableBodyError(Exception):
     """A body is missing or no Parquet file of a block's columns, though a header names it."""
 

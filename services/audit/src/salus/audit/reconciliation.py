@@ -14,7 +14,7 @@ from salus.audit.identity_chain import IdentityChain, IdentityTopic
 from salus.audit.ports import Ledger, Snapshot, StoredTrail, Tip
 from salus.ledger.block import open_header
 from salus.ledger.errors import BlockError
-from salus.ledger.key_periods import Keys
+from salus.ledger.key_periods import Keys, chain_end
 
 TIPS = "audit_shards"
 IDENTITY_PLACE = "audit_identity_place"
@@ -118,9 +118,12 @@ class _Pass:
         return self.done.setdefault(shard, Tip(0, None))
 
     def _end_of(self, shard: int) -> int:
-        """Return the height that the snapshot says is next; 0 for a shard that is none."""
+        """Return the height that the snapshot says is next, up to where its chain ends; 0 for no shard."""
         tip = self.seen.tips.get(shard)
-        return tip.height if tip is not None and shard in self.shards else 0
+        if tip is None or shard not in self.shards:
+            return 0
+        end = chain_end(self.shards[shard])
+        return tip.height if end is None else min(tip.height, end)
 
     async def _up_to(self, shard: int, height: int) -> None:
         """Compare a shard's blocks up to one, and before each of them those that it took partitions from."""

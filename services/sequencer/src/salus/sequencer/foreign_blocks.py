@@ -163,9 +163,12 @@ class _Review:
         return window
 
     def _is_in_force(self, tip: Tip) -> bool:
-        """Tell whether a key that signed the block signs what comes next, too."""
+        """Tell whether a key that signed the block signs what comes next, too, or the chain ends behind it.
+
+        Of a chain that ended, the operator stated that all of it is right.
+        """
         history = history_of(self.of.shard.verifier)
-        return bool(history.counting(split_note(tip.note)[1], self.height + 1))
+        return history.end is not None or bool(history.counting(split_note(tip.note)[1], self.height + 1))
 
     async def _judged(self, before: Tip | None, tip: Tip, window: DuplicateWindow) -> str | None:
         """Raise ForeignBlockError if the block is wrong; return why nobody can tell, None if it is right.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from salus.events.keyring import KeyRing
@@ -70,25 +70,17 @@ class Lookout:
         """Whether the shard's own chain ends: its key was stolen, and others go on."""
         return chain_end(self.shard.verifier) is not None
 
-    def end(self, ring: KeyRing) -> None:
-        """Take note that nothing is sealed any more; what is still assigned to the shard waits for others."""
-        self._know(ring)
-        left = tuple(sorted(self._sharding.now.partitions_of(self.shard.id)))
-        trouble = "its chain has ended: `salus shard assign` its partitions to others" if left else None
-        self.outlook = Outlook(self._sharding.now.number, left, trouble)
-
-    def _know(self, ring: KeyRing) -> None:
-        if self.is_news(ring):
-            self._sharding = Sharding.of(self._founders, ring.assignments)
-            self._assignments = len(ring.assignments)
-
     def is_news(self, ring: KeyRing) -> bool:
         """Tell whether an assignment was stated since `due` was called."""
         return len(ring.assignments) != self._assignments
 
     async def due(self, chain: Chain, ring: KeyRing, *, now: datetime) -> tuple[Chain, Draft | None]:
         """Return the chain with the partitions that it begins, and the block that hands over if it is due."""
-        self._know(ring)
+        if self.is_news(ring):
+            self._sharding = Sharding.of(self._founders, ring.assignments)
+            self._assignments = len(ring.assignments)
+        if self.has_ended:
+            return self._at_end(chain), None
         sharding, epoch = self._sharding, self._sharding.now
         starts = {**_begun(chain, sharding, self.shard.id), **chain.cursor.next}
         cursor = Cursor(chain.cursor.height, starts, chain.cursor.time, chain.cursor.identity)
@@ -101,6 +93,13 @@ class Lookout:
         if takes or given:
             draft = handover_block(cursor, takes, given, sharding=sharding, ring=ring, now=now)
         return Chain(chain.tip, cursor, chain.window), draft
+
+    def _at_end(self, chain: Chain) -> Chain:
+        """Return the chain, which seals nothing any more; what is still assigned to it waits for others."""
+        left = tuple(sorted(self._sharding.now.partitions_of(self.shard.id)))
+        trouble = "its chain has ended: `salus shard assign` its partitions to others" if left else None
+        self.outlook = Outlook(self._sharding.now.number, left, trouble)
+        return Chain(chain.tip, replace(chain.cursor, next={}), chain.window)
 
     async def takes(self, cursor: Cursor, ring: KeyRing) -> Sequence[Given]:
         """Return what others gave us and we have not taken.

@@ -38,14 +38,7 @@ from salus.sequencer.ports import (
     Observer,
     Offload,
 )
-from salus.sequencer.restoring import (
-    Chain,
-    Shard,
-    announcement_of,
-    last_height,
-    read_tip,
-    require_nothing_lost,
-)
+from salus.sequencer.restoring import Chain, Shard, announcement_of, require_nothing_lost
 
 LAG_ANSWER_S_MAX = 2.0
 # Clocks are corrected by less than this all the time.
@@ -118,24 +111,11 @@ async def run(sequencer: Sequencer, stop: Stop) -> None:
     lookout = Lookout(sequencer.shard, sequencer.archive)
     chain: Chain | None = None
     while not stop.is_set():
-        if lookout.has_ended:
-            await rest(sequencer, lookout)
-            continue
         try:
             chain = await seal_stretch(sequencer, lookout, chain or await restored(sequencer), stop)
         except OvertakenError as error:
             sequencer.observer.overtaken(height=error.height)
             chain = None
-
-
-async def rest(sequencer: Sequencer, lookout: Lookout) -> None:
-    """Wait a moment: the chain has ended, and nothing is sealed or looked for any more."""
-    lookout.end(await sequencer.identities.catch_up())
-    progress, shard = sequencer.progress, sequencer.shard
-    progress.starts, progress.outlook, progress.assigned = {}, lookout.outlook, lookout.assigned
-    height = await last_height(sequencer.archive, shard)
-    progress.tip = None if height is None else await read_tip(sequencer.archive, shard, height)
-    await sequencer.clock.pause(LOOK_EVERY_MS)
 
 
 async def restored(sequencer: Sequencer) -> Chain:
