@@ -239,3 +239,44 @@ def test_nobody_gives_what_he_never_covered(header: Header) -> None:
     ]
 
     assert _where(headers) == [("handover-broken", stray.block_origin)]
+
+
+@pytest.mark.parametrize(
+    ("height", "offset", "end", "broken"),
+    [
+        (0, 5, 1, []),
+        *((*wrong, ["handover-broken"]) for wrong in [(0, 4, 1), (0, 5, None), (0, 5, 2), (1, 5, 1)]),
+    ],
+)
+def test_a_shard_takes_what_a_chain_left_where_it_ended(
+    header: Header, height: int, offset: int, end: int | None, broken: list[str]
+) -> None:
+    # redB7, 2 to 5: what a stolen key sealed counts nowhere, and another shard goes on before it
+    handed = [took(offset, 0, height)]
+    checker = _checked(
+        [_covering(header, 0, 0, 5), _covering(header, 1, offset, offset + 1, height=7, handed=handed)]
+    )
+    ended = {} if end is None else {shard_name(0): end}
+
+    assert [f.code for f in checker.findings(ended=ended) if f.code == "handover-broken"] == broken
+
+
+def test_what_a_chain_left_and_nobody_took_is_known(header: Header) -> None:
+    ended = {shard_name(0): 1}
+    left = _checked([_covering(header, 0, 0, 5)])
+    taken = _checked([_covering(header, 1, 5, 6, handed=[took(5, 0, 0)])])
+
+    assert left.abandoned(ended) == [(f"{shard_name(0)}/block/0", LAB, 5)]
+    assert left.abandoned({}) == left.abandoned({shard_name(0): 2}) == []
+    left.merge(taken)
+    assert left.abandoned(ended) == []
+
+
+def test_what_was_given_to_a_shard_that_ended_before_it_took_it_another_takes(header: Header) -> None:
+    headers = [
+        _covering(header, 0, 0, 5, handed=[gave(5, 1)]),
+        _covering(header, 2, 5, 6, handed=[took(5, 0, 0)]),
+    ]
+
+    assert [code for code, _, _ in _found(headers)] == ["handover-broken"]
+    assert _checked(headers).findings(ended={shard_name(1): 3}) == []

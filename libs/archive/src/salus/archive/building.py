@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
@@ -12,7 +12,7 @@ from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.envelope import decode_event, encode_event
 from salus.events.signature import Signer, sign_values
-from salus.ledger.block import Header, Range, body_key, header_key, leaf_hashes, sign_header
+from salus.ledger.block import Handover, Header, Range, body_key, header_key, leaf_hashes, sign_header
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner
 from salus.ledger.records import timestamp_at
@@ -99,16 +99,20 @@ class ChainBuilder:
         ]
         await self.seal(records)
 
-    async def seal(self, records: Sequence[SampleRecord]) -> bytes:
+    async def seal(self, records: Sequence[SampleRecord], *, handovers: Sequence[Handover] = ()) -> bytes:
         """Seal a block of these records, which must go on where the last block ended; return its header note.
 
-        Offsets may be left out: the ranges cover them all the same.
+        Offsets may be left out: the ranges cover them all the same. A block that hands over has no records.
         """
+        self._next |= {(h.topic, h.partition): h.offset for h in handovers if h.way == "took"}
         rows = sorted(records, key=lambda r: (r.topic, r.partition, r.offset))
         columns = columns_of(rows)
         body = encode_body(columns) if self.with_bodies else b""
         root = root_of(columns.leaf_hash)
-        header = self._header(rows, root=root, body=body)
+        header = replace(self._header(rows, root=root, body=body), handovers=tuple(sorted(handovers)))
+        for line in handovers:
+            if line.way == "gave":
+                del self._next[line.topic, line.partition]
         note = sign_header(header, self.note_signer)
         if self.with_bodies:
             await self.objects.put(body_key(self.shard, header.height, root), body)
