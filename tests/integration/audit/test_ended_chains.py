@@ -68,7 +68,7 @@ async def test_what_a_stolen_key_refused_is_so_again(
     await entries(world, len(parties) + 4)
 
     KeyFiles(world.folder).end(0, before=1)
-    await ready(world, "trail", "before block 1, and the trail has it up to block 2")
+    await ready(world, "ledger", "before block 1, and the trail has it up to block 2")
     key = NoteSigner(other["origin"], load_ed25519(world.folder.key_file("shard-1")))
     heir = ChainBuilder(world.bucket, key, HOSPITAL, shard=1, begin=begin + timedelta(minutes=1))
     heir.identity_position = len(parties)

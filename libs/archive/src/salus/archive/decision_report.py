@@ -78,7 +78,7 @@ async def replay_decisions(  # noqa: PLR0913  # what is read, by whose keys, and
     if note is None:
         raise ReplayError("the log has no checkpoint")
     checkpoint = require_final(note, trust)
-    logged = await logged_headers(log, checkpoint)
+    logged = await logged_headers(log, checkpoint, trust)
     replayed = DecisionReplay(CATALOGUE, within=within, known_sets=known_sets, folder=folder)
     try:
         identities: list[IdentityEvent] = []

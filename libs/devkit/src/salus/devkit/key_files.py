@@ -150,8 +150,8 @@ class KeyFiles:
         with self._folder.changing():
             network = self._folder.read()
             name, described = _described(network, owner)
-            ends = [one.get("until") for one in described]
-            if None not in ends and before != max(ends):
+            ends = [one["until"] for one in described if one.get("until") is not None]
+            if len(ends) == len(described) and before != max(ends):
                 raise DevkitError(f"the chain of {name} ended before block {max(ends)} already")
             left = [one for one in described if one.get("from", 0) < before]
             if not left:
