@@ -1,4 +1,4 @@
-"""A chain ends before what a stolen key refused: the trail takes it back, and equals one that is made anew."""
+"""A chain ends before what a stolen key refused: the trail takes it back, and equals one made anew."""
 
 from __future__ import annotations
 

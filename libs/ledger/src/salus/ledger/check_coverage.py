@@ -97,7 +97,7 @@ class CoverageChecker:
         self.places |= later.places
         for origin, top in later.tops.items():
             if top > self.tops.get(origin, -1):
-                self.tops[origin], self.left[origin] = top, later.left[origin]
+                self.tops[origin], self.left[origin] = top, later.left.get(origin, {})
 
     def findings(
         self, *, growing: Collection[str] = (), ended: Mapping[str, int] | None = None

@@ -101,7 +101,7 @@ class ForeignBlocks:
                     window = await review.pass_block(before, tip, window)
             except ForeignBlockError as error:
                 # Of another log every block looks forged.
-                raise (replaced or error) from error
+                raise (replaced if replaced and not review.is_same_log else error) from error
         if replaced is not None:
             if not review.is_same_log:
                 raise replaced
