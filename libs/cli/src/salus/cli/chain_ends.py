@@ -51,7 +51,7 @@ def end(  # an operator's choices
     operator = signer_of(platform, as_name, key, key_id)
 
     async def work() -> KeyEntry:
-        await _require_endable(platform, shard, before)
+        await require_endable(platform, shard, before)
         entry = KeyFiles(platform.network).end(shard, before=before)
         await record_end(platform, operator, entry, Reason.COMPROMISED)
         return entry
@@ -69,7 +69,7 @@ def end(  # an operator's choices
     out.print(f"{sentence}{does}", highlight=False, soft_wrap=True)
 
 
-async def _require_endable(platform: Platform, shard: int, before: int) -> None:
+async def require_endable(platform: Platform, shard: int, before: int) -> None:
     """Raise CommandError unless the sequencer stands still, and no other shard has built on what would go.
 
     An honest sequencer judges again what others sealed: what it halted on is not before the end.
@@ -97,7 +97,8 @@ async def _require_endable(platform: Platform, shard: int, before: int) -> None:
             taken = _taken_from(await archive.header(other, height) or b"", origins[shard])
             if any(giver >= before for giver in taken):
                 sentence = f"block {height} of shard {other} took from block {max(taken)} of shard {shard}"
-                raise CommandError(Exit.NO, f"{sentence}: `salus shard end {other} --before {height}` first")
+                does = f"`salus shard end {other} --before {height}` first"
+                raise CommandError(Exit.NO, f"{sentence}: {does if height else 'it has no block before'}")
 
 
 def _taken_from(note: bytes, origin: str) -> list[int]:
