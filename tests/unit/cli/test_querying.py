@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.archive.small_ledger import SHARD_SIGNERS, SmallLedger
 
 from salus.cli.exits import CommandError, Exit
-from salus.cli.querying import ask, committed_bodies, copy_archive
+from salus.cli.querying import Opener, ask, committed_bodies, copy_archive
 from salus.ledger.block import body_key, header_key
+from salus.ledger.key_periods import KeyHistory, KeyPeriod
 
 LEAVES = 'select shard, height, "offset", status from leaves order by shard, height, "offset"'
 
@@ -21,10 +24,7 @@ async def ledger() -> SmallLedger:
 
 @pytest.fixture
 def opened(ledger):
-    def open_header(shard, note):
-        return ledger.policy.open_header(note, SHARD_SIGNERS[shard].name if shard in SHARD_SIGNERS else "")
-
-    return open_header
+    return Opener(ledger.policy, {shard: signer.name for shard, signer in SHARD_SIGNERS.items()})
 
 
 @pytest.fixture
@@ -113,6 +113,22 @@ async def test_a_header_of_a_shard_that_the_network_does_not_have_is_named(ledge
 
     with pytest.raises(CommandError, match="shard/99/000000000000/header"):
         await copied()
+
+
+async def test_what_lies_behind_the_end_of_a_chain_is_not_asked(ledger, tmp_path):
+    # redB7, 2 to 5: what a stolen key sealed counts nowhere
+    name = SHARD_SIGNERS[0].name
+    keys = KeyHistory(name, (KeyPeriod(SHARD_SIGNERS[0].verifier, 0, 2),))
+    policy = replace(ledger.policy, shards={**ledger.policy.shards, name: keys})
+    opener = Opener(policy, {shard: signer.name for shard, signer in SHARD_SIGNERS.items()})
+
+    _, rows = ask(LEAVES, await copy_archive(ledger.ledger, opener, tmp_path))
+
+    assert {row[1] for row in rows if row[0] == 0} == {0, 1}
+    bodies = await committed_bodies(ledger.ledger, opener)
+    assert {key[:20] for key in bodies if key.startswith("shard/0/")} == {
+        f"shard/0/{n:012d}" for n in range(2)
+    }
 
 
 async def test_stray_objects_disturb_neither_query_nor_bodies(ledger, copied, opened):

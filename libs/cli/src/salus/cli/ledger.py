@@ -20,7 +20,7 @@ from salus.cli.console import Json, emit, err, out
 from salus.cli.display import shown, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.outputs import Force, Output, hand_over, require_place
-from salus.cli.querying import OpenHeader, ask, committed_bodies, copy_archive, not_as_signed
+from salus.cli.querying import Opener, ask, committed_bodies, copy_archive, not_as_signed
 from salus.cli.state import running_platform
 from salus.cli.store_errors import store_error
 from salus.cli.verifying import read_policy
@@ -204,8 +204,7 @@ def query(
     out.print(table)
 
 
-def _opener(network: Path) -> OpenHeader:
+def _opener(network: Path) -> Opener:
     """Return what opens a shard's header notes, by the keys of a network.json."""
-    policy = read_policy(network)
     origins = {one["id"]: one["origin"] for one in read_json(read_text_file(network))["shards"]}
-    return lambda shard, note: policy.open_header(note, origins.get(shard, ""))
+    return Opener(read_policy(network), origins)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import file_digest
@@ -25,6 +25,8 @@ from salus.cli.store_errors import store_error
 from salus.crypto.private_files import write_private
 from salus.ledger.block import Header, body_key, header_key
 from salus.ledger.errors import LedgerError
+from salus.ledger.key_periods import is_void
+from salus.ledger.policy import Policy
 from salus.objects import ObjectsError, ObjectStore
 
 COPIES_AT_ONCE = 8
@@ -37,8 +39,22 @@ SELECT regexp_extract(filename, 'shard/([0-9]+)/([0-9]+)/', 1)::INTEGER AS shard
 FROM read_parquet($files, filename = true)
 """
 
-OpenHeader = Callable[[int, bytes], Header]
-"""Shard and note of a header -> the header; raises LedgerError if the shard did not sign it."""
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Opens the headers of a network's shards: by its policy, and the origin of each shard."""
+
+    policy: Policy
+    origins: Mapping[int, str]
+
+    def __call__(self, shard: int, note: bytes) -> Header:
+        """Return the header; raises LedgerError if the shard did not sign it."""
+        return self.policy.open_header(note, self.origins.get(shard, ""))
+
+    def is_void(self, shard: int, height: int) -> bool:
+        """Tell whether what lies there is behind the end of the shard's chain."""
+        keys = self.policy.shards.get(self.origins.get(shard, ""))
+        return keys is not None and is_void(keys, height)
 
 
 @dataclass(slots=True)
@@ -50,13 +66,15 @@ class Listed:
     strays: list[str] = field(default_factory=list)
 
 
-async def list_blocks(store: ObjectStore) -> Listed:
-    """Return what lies below `shard`; a stray object is named and disturbs nothing."""
+async def list_blocks(store: ObjectStore, opener: Opener) -> Listed:
+    """Return what lies below `shard` and is not void; a stray object is named and disturbs nothing."""
     listed = Listed()
     async for entry in store.list("shard", on_stray=lambda stray: listed.strays.append(stray.shown)):
         parsed = parse_key(entry.key)
         if parsed is None:
             listed.strays.append(entry.key)
+        elif opener.is_void(*parsed[:2]):
+            continue
         elif parsed[2] is None:
             listed.headers.add(parsed[:2])
         else:
@@ -64,12 +82,12 @@ async def list_blocks(store: ObjectStore) -> Listed:
     return listed
 
 
-async def committed_bodies(store: ObjectStore, open_header: OpenHeader) -> list[str]:
+async def committed_bodies(store: ObjectStore, open_header: Opener) -> list[str]:
     """Return the keys of the bodies that a header names; one that lost a race has none and is left out.
 
     No body is read: what lies under these keys is unchecked.
     """
-    listed = await list_blocks(store)
+    listed = await list_blocks(store, open_header)
     keys = []
     for shard, height in sorted(listed.headers):
         roots = listed.roots[shard, height]
@@ -85,14 +103,14 @@ class Copies:
     """Local copies of the bodies of a bucket, each verified whenever it is asked for."""
 
     store: ObjectStore
-    open_header: OpenHeader
+    open_header: Opener
     folder: Path
     damaged: list[DamagedError] = field(default_factory=list)
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COPIES_AT_ONCE))
 
     async def all(self) -> list[Path]:
         """Return a copy of each block's body that is as signed; what is not is in `damaged`."""
-        listed = await list_blocks(self.store)
+        listed = await list_blocks(self.store, self.open_header)
         found = await asyncio.gather(*(self._one(*block) for block in sorted(listed.headers)))
         return [path for path in found if path is not None]
 
@@ -128,7 +146,7 @@ async def _note(archive: BlockArchive, shard: int, height: int) -> bytes:
     return note
 
 
-def _opened(open_header: OpenHeader, shard: int, height: int, note: bytes) -> Header:
+def _opened(open_header: Opener, shard: int, height: int, note: bytes) -> Header:
     """Return the header of this block; raises DamagedError."""
     key = header_key(shard, height)
     try:
@@ -171,7 +189,7 @@ def ask(sql: str, files: Sequence[Path]) -> tuple[list[str], list[tuple[Any, ...
             raise CommandError(Exit.USAGE, str(error)) from None
 
 
-async def copy_archive(store: ObjectStore, open_header: OpenHeader, folder: Path) -> list[Path]:
+async def copy_archive(store: ObjectStore, open_header: Opener, folder: Path) -> list[Path]:
     """Return local copies of every committed body, each as its header says.
 
     Raises:
