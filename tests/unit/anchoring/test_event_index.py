@@ -54,6 +54,17 @@ async def place(lookup: EventLookup, number: int) -> tuple[int, int] | None:
     return (event.entry, event.row) if event else None
 
 
+def test_what_lies_behind_the_end_of_a_chain_is_not_found(file: Path) -> None:
+    # redB7, 2: an invented row of a stolen key has the source and id of the record that was sealed later
+    index = EventIndex(file, log="log")
+    (pair,) = prints_of([("did:a", "1")])
+    index.add(0, LAST, [(pair, 4, 9)])
+    index.add(1, LAST, [(pair, 2, 9)])
+
+    assert index.find("did:a", "1", counts=lambda entry: entry != 0) == IndexedEvent(1, 2, 9)
+    assert index.find("did:a", "1", counts=lambda _: False) is None
+
+
 def test_the_first_of_a_name_is_found_and_others_are_not(file: Path) -> None:
     index = EventIndex(file, log="log")
     (pair, other) = prints_of([("did:a", "1"), ("did:a", "2")])

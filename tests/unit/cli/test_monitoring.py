@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+from tests.unit.archive.small_ledger import SHARD_SIGNERS
 from tests.unit.archive.test_monitor import POLICY, ServedLog
 
 from salus.archive.monitor import Fetch
 from salus.cli.exits import CommandError, Exit
-from salus.cli.monitoring import Watch, reread_policy
+from salus.cli.monitoring import Watch, reread_policy, tell_ends
 from salus.crypto.file_lock import changing
+from salus.ledger.key_periods import KeyHistory, KeyPeriod
 
 
 def serving(log: ServedLog) -> Fetch:
@@ -137,3 +140,19 @@ async def test_two_monitors_of_one_state_file_take_turns(
 
     assert caught.value.code is Exit.NOT_RUNNING
     assert not watch.state.exists()
+
+
+def test_the_end_of_a_chain_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    # Whoever changes network.json can end an honest chain: whoever watches sees it.
+    shard = SHARD_SIGNERS[0].verifier
+    ended = replace(POLICY, shards={shard.name: KeyHistory(shard.name, (KeyPeriod(shard, 0, 8),))})
+
+    told = tell_ends(POLICY, {}, as_json=True)
+    assert told == {}
+    told = tell_ends(ended, told, as_json=True)
+    assert tell_ends(ended, told, as_json=True) == told == {shard.name: 8}
+    tell_ends(ended, {}, as_json=False)
+
+    said = capsys.readouterr()
+    assert [json.loads(line) for line in said.out.splitlines()] == [{"origin": shard.name, "ended": 8}]
+    assert "ended before block 8" in said.err

@@ -16,7 +16,7 @@ from salus.ledger.check_blocks import check_chain
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import BlockError, NoteError, PolicyError
-from salus.ledger.key_periods import KeyHistory, KeyPeriod, read_history
+from salus.ledger.key_periods import KeyHistory, KeyPeriod, is_last, is_void, read_history
 from salus.ledger.note import NoteSigner, sign_note
 from salus.ledger.policy import Policy
 from salus.ledger.quorum import Group, Quorum, Witness
@@ -82,6 +82,15 @@ def test_a_history_is_refused_if_and_only_if_some_position_has_no_key(
     else:
         with pytest.raises(PolicyError):
             history.require_gapless()
+    # A shard may end: then its blocks are those of the heights at which a key signs, and all others are void.
+    signed = [bool(history.signing(position)) for position in range(100)]
+    if signed == sorted(signed, reverse=True) and signed[0]:
+        assert history.require_gapless(may_end=True) is history
+        assert [not is_void(history, position) for position in range(100)] == signed
+        assert [is_last(history, position) for position in range(99)].count(True) == (False in signed)
+    else:
+        with pytest.raises(PolicyError):
+            history.require_gapless(may_end=True)
 
 
 def test_a_header_that_a_retired_key_signed_after_the_hand_over_is_a_finding(

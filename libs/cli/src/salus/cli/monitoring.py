@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from hashlib import sha256
@@ -29,6 +30,7 @@ from salus.crypto.file_lock import changing
 from salus.crypto.private_files import write_private
 from salus.crypto.text_files import read_file
 from salus.ledger.errors import LedgerError
+from salus.ledger.key_periods import chain_end
 from salus.ledger.note import NOTE_BYTES_MAX
 from salus.ledger.policy import Policy
 from salus.objects import NotFoundError, ObjectsError, ObjectStore
@@ -67,8 +69,9 @@ def monitor(
             client = await stack.enter_async_context(bounded_client(NOTE_BYTES_MAX, timeout=FETCH_S_MAX))
             log = _bucket(network or policy) if bucket else _served(client, url or _local_log())
             others = [_of_witness(client, each, trusted) for each in witness or []]
-            current = trusted
+            current, told = trusted, dict[str, int]()
             while True:
+                told = tell_ends(current, told, as_json=as_json)
                 watch = Watch(current, state, evidence, as_json=as_json)
                 await watch.look(log, others, patient=not once)
                 if once:
@@ -87,6 +90,21 @@ def reread_policy(policy: Path | None, network: Path | None, *, before: Policy) 
     except CommandError as error:
         err.print(f"whom to trust stays as it was: {error}")
         return before
+
+
+def tell_ends(policy: Policy, told: Mapping[str, int], *, as_json: bool) -> dict[str, int]:
+    """Say which chains ended that were not told yet; return all that ended, with the height of each.
+
+    Receipts of what lies behind an end verify no more, also of what this log has shown as final.
+    """
+    ended = {name: end for name, keys in policy.shards.items() if (end := chain_end(keys)) is not None}
+    for name, end in sorted((ended.items()) - told.items()):
+        if as_json:
+            emit_line({"origin": name, "ended": end})
+        else:
+            why = "its blocks from there on count nowhere, and their receipts verify no more"
+            err.print(f"the chain of {name} ended before block {end}: {why}", highlight=False)
+    return ended
 
 
 @dataclass(frozen=True, slots=True)
