@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from tests.unit.sequencer.test_foreign_blocks import AT, forge, with_status
 from tests.unit.sequencer.test_handing_over import ALL_HERE, FIRST, Running
-from tests.unit.sequencer.test_handover_faults import KEYS, SHARDS, Shards
+from tests.unit.sequencer.test_handover_faults import KEYS, SHARDS, Shards, draw_homes
 from tests.unit.sequencer.world import CLINICAL, IDENTITY, PARTITIONS, World, document, rows_of
 
-from salus.ledger.block import Header
+from salus.ledger.block import Header, parse_block_origin
 from salus.ledger.check_coverage import CoverageChecker
 from salus.ledger.key_periods import KeyHistory, KeyPeriod
 from salus.ledger.note import NoteVerifier
@@ -45,6 +48,10 @@ def require_covered(shards: Shards, ended: dict[int, int]) -> None:
 def sealed_by(shards: Shards, shard: int) -> dict[tuple[object, ...], object]:
     rows = rows_of(shards.world.store, shard, KEYS[shard].verifier)
     return {(r["topic"], r["partition"], r["offset"]): r["status"] for r in rows}
+
+
+def sealed_to(shards: Shards, shard: int) -> dict[tuple[str, int], int]:
+    return shards.headers(shard)[-1].next_offsets if shards.headers(shard) else {}
 
 
 def beyond(header: Header) -> Header:
@@ -154,3 +161,42 @@ async def test_a_chain_that_ends_behind_a_forged_block_does_not_go_on() -> None:
 
     with pytest.raises(ForeignBlockError, match="block 1"):
         await running.shards.views[0].run_until(lambda: False)
+
+
+def builds_on(shards: Shards, shard: int, ended: dict[int, int]) -> int | None:
+    """Return the height of the first block that took something from what lies behind an end."""
+    ends = {KEYS[number].name: height for number, height in ended.items()}
+    for header in shards.headers(shard)[: ended.get(shard)]:
+        takes = [parse_block_origin(line.other) for line in header.handovers if line.way == "took"]
+        if any(height >= ends.get(origin, height + 1) for origin, height in takes):
+            return header.height
+    return None
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(seed=st.integers(0, 2**32))
+async def test_wherever_chains_end_every_record_is_sealed_once_by_what_is_left(seed: int) -> None:
+    random = Random(seed)
+    running = Running(Shards(World.with_hospital()))
+    shards, world, homes = running.shards, running.shards.world, dict(ALL_HERE)
+    await world.seal_everything()
+    for number in range(4):
+        homes = draw_homes(random, homes)
+        shards.assign(homes)
+        world.publish(document(number), at=(CLINICAL, random.randrange(2)))
+        await running.until(lambda: shards.is_settled(homes))  # noqa: B023  # it is awaited here
+    # The first shard has a block without anything of the others before it, so it can end wherever others do.
+    ended = {0: random.randint(1, len(shards.headers(0)))}
+    if random.random() < 0.5 and len(shards.headers(1)) > 1:
+        ended[1] = random.randint(1, len(shards.headers(1)))
+    while again := {n: h for n in range(SHARDS) if (h := builds_on(shards, n, ended)) is not None}:
+        assume(0 not in again.values() and 2 not in again)
+        ended |= again
+    for shard, before in ended.items():
+        end(shards, shard, before=before)
+    world.publish(document(9))
+    shards.assign(dict.fromkeys(PARTITIONS, 2))
+    ends = {at: len(records) for at, records in world.topics.partitions.items()}
+    await running.until(lambda: all(sealed_to(shards, 2).get(at) == ends[at] for at in PARTITIONS))
+
+    require_covered(shards, ended)
