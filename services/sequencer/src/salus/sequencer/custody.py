@@ -217,10 +217,20 @@ class Custody:
         return Given(at, offset, last, sharding.epochs[index].holders[at], index)
 
     def _heir(self, given: Given, sharding: Sharding) -> Given | None:
-        """Return the same for the shard that is assigned the partition after the one that did not take it."""
+        """Return the same for the shard that is assigned the partition after the one that did not take it.
+
+        Raises:
+            ArchiveDamagedError: that is the giver, and no header takes from its own chain.
+        """
         later = sharding.epochs[given.index + 1 :]
-        homes = ((index, epoch.holders[given.at]) for index, epoch in enumerate(later, given.index + 1))
-        return next((replace(given, to=home, index=i) for i, home in homes if home != given.to), None)
+        giver = sharding.shard_of(given.block.origin)
+        for index, home in enumerate((epoch.holders[given.at] for epoch in later), given.index + 1):
+            if home not in {given.to, giver}:
+                return replace(given, to=home, index=index)
+        if sharding.now.holders[given.at] == giver:
+            why = f"gave {given.at}, and the chain that was to take it has ended: assign it to a third shard"
+            raise ArchiveDamagedError(f"{given.block.block_origin} {why}")
+        return None
 
     async def _taking(self, receiver: int, at: Partition, giving: Header) -> Header | None:
         """Return the block that took what this block gave; it knew at least as much as the giving one."""
