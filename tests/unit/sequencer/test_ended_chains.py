@@ -215,8 +215,8 @@ async def test_wherever_chains_end_every_record_is_sealed_once_by_what_is_left(s
     while again := {n: h for n in range(SHARDS) if (h := builds_on(shards, n, ended)) is not None}:
         assume(0 not in again.values())
         ended |= again
-    for shard, before in ended.items():
-        end(shards, shard, before=before)
+    for shard, height in ended.items():
+        end(shards, shard, before=height)
     world.publish(document(9))
     shards.assign(dict.fromkeys(PARTITIONS, 2))
     ends = {at: len(records) for at, records in world.topics.partitions.items()}
