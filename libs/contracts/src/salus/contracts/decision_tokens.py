@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from salus.contracts.decision import Attempt, Decision, require_decision
-from salus.events.bearer import BearerError, audience_of, require_current
+from salus.events.bearer import DECISION_TYPE, BearerError, audience_of, require_current
 from salus.events.contexts.consent import CONSENT
 from salus.events.ed25519 import verifies
 from salus.events.errors import RejectedError
@@ -20,8 +20,6 @@ from salus.events.keyring import KeyRing
 from salus.runtime.refusal import Refusal
 
 TOKEN_BYTES_MAX = 4096
-# Explicit typing (RFC 8725, 3.11), so that no other token of consent's key passes for a decision.
-TOKEN_TYPE = "salus-decision+jwt"  # noqa: S105  # a media type, not a secret
 
 
 class _Claims(msgspec.Struct, frozen=True):
@@ -111,7 +109,7 @@ def _verified(token: str, *, ring: KeyRing, service: str, at: datetime) -> _Clai
         raise _invalid("it is too long")
     try:
         jws = parse_jws(token)
-        if jws.typ != TOKEN_TYPE:
+        if jws.typ != DECISION_TYPE:
             raise _invalid("it is not a decision")
         known = ring.present_key(jws.kid, now=at)
         claims = msgspec.convert(jws.payload, _Claims)

@@ -35,6 +35,8 @@ PROPOSAL = "proposal"
 CLOCK_SKEW_S = 10
 TYPES = (None, "JWT")
 """What `typ` in the header of a bearer may be."""
+DECISION_TYPE = "salus-decision+jwt"
+"""What it is in that of a decision token: no other token of consent's key passes for one (RFC 8725, 3.11)."""
 
 
 def audience_of(what: str, network: str) -> str:

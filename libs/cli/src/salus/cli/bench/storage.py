@@ -28,10 +28,9 @@ from salus.cli.bench.stage import open_stage
 from salus.cli.bench.watching import Watch, look_at, watch
 from salus.cli.exits import CommandError, Exit
 from salus.client.auth import RequestLine
-from salus.contracts.decision_tokens import TOKEN_TYPE
 from salus.devkit.narration import Narrator
 from salus.devkit.platform import Platform
-from salus.events.bearer import audience_of
+from salus.events.bearer import DECISION_TYPE, audience_of
 from salus.events.did import LocalSigner
 
 GOALS = (
@@ -114,7 +113,7 @@ class Bench:
 def decision(consent: LocalSigner, name: str) -> str:
     """Return a decision token as consent makes it, to read that object."""
     now = int(datetime.now(UTC).timestamp())
-    header = {"alg": "EdDSA", "typ": TOKEN_TYPE, "kid": consent.verification_method}
+    header = {"alg": "EdDSA", "typ": DECISION_TYPE, "kid": consent.verification_method}
     claims = {
         "iss": consent.did,
         "sub": HOSPITAL.did,

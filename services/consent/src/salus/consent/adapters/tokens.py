@@ -7,8 +7,7 @@ from base64 import urlsafe_b64encode
 from typing import Any
 
 from salus.consent.ports import Claims
-from salus.contracts.decision_tokens import TOKEN_TYPE
-from salus.events.bearer import audience_of
+from salus.events.bearer import DECISION_TYPE, audience_of
 from salus.events.signature import Signer
 
 
@@ -22,7 +21,7 @@ class DecisionTokens:
     def make(self, claims: Claims) -> str:
         """Return the compact JWS; times are whole seconds, the end rounded down."""
         method = self._signer.verification_method
-        header = {"alg": "EdDSA", "typ": TOKEN_TYPE, "kid": method}
+        header = {"alg": "EdDSA", "typ": DECISION_TYPE, "kid": method}
         body: dict[str, Any] = {
             "iss": method.partition("#")[0],
             "sub": claims.principal,
