@@ -30,6 +30,8 @@ class Session:
 
 
 NOBODY = Session()
+# A topic that was made a moment ago: unknown to this broker, without a leader, or not this one's yet.
+_NOT_YET = frozenset({3, 5, 6})
 
 
 def record_batch(
@@ -61,8 +63,13 @@ async def produce(bootstrap: str, topic: str, partition: int, batch: bytes) -> i
     """Send the batch, have it acknowledged by all replicas, and return the offset that it was given."""
     settings = struct.pack(">hhi", -1, -1, 1000 * ANSWER_S_MAX)
     request = settings + _one(topic, struct.pack(">ii", partition, len(batch)) + batch)
-    answer = await _asked(bootstrap, _PRODUCE, 7, request)
-    _, code, base = struct.unpack_from(">ihq", answer, 4 + 2 + len(topic) + 4)
+    async with asyncio.timeout(ANSWER_S_MAX):
+        while True:
+            answer = await _asked(bootstrap, _PRODUCE, 7, request)
+            _, code, base = struct.unpack_from(">ihq", answer, 4 + 2 + len(topic) + 4)
+            if code not in _NOT_YET:
+                break
+            await asyncio.sleep(0.1)
     assert code == 0, f"Kafka refuses it with the code {code}"
     return int(base)
 

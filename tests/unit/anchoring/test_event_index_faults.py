@@ -153,7 +153,7 @@ async def test_a_file_that_fails_again_is_not_made_anew_for_ever(
 ) -> None:
     cleared, tried = [], []
 
-    def cannot(_: EventIndex, entry: int, *__: object) -> None:
+    def cannot(_: EventIndex, entry: int, *__: object, **___: object) -> None:
         tried.append(entry)
         raise EventIndexError(OSError(5, "Input/output error"))
 
@@ -173,7 +173,7 @@ async def test_a_file_that_fails_again_is_not_made_anew_for_ever(
 async def test_who_asks_meanwhile_is_told_that_it_is_not_indexed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cannot(*_: object) -> None:
+    def cannot(*_: object, **__: object) -> None:
         raise EventIndexError(OSError(5, "Input/output error"))
 
     world, metrics = World(with_bodies=True), Metrics(CollectorRegistry())

@@ -92,17 +92,17 @@ class Evaluations(Defaults):
     options: Options = Options()
 
 
-class DecisionBody(BaseModel):
+class EvaluationResult(BaseModel):
     """The answer; `context` says why, what it obliges to, and has the token that storage wants."""
 
     decision: bool
     context: dict[str, Any]
 
 
-class DecisionsBody(BaseModel):
+class EvaluationResults(BaseModel):
     """The answers in the order of the evaluations; fewer if the semantic ended the work before."""
 
-    evaluations: list[DecisionBody]
+    evaluations: list[EvaluationResult]
 
 
 class Configuration(BaseModel):
@@ -174,7 +174,7 @@ def _bad(why: str) -> ProblemError:
     return ProblemError(400, "invalid-request", why)
 
 
-def answer_of(found: Decision | Undecided) -> DecisionBody:
+def answer_of(found: Decision | Undecided) -> EvaluationResult:
     """Return an answer in AuthZEN's form; what is not known to stand on the ledger is no permission."""
     if isinstance(found, Undecided):
         return error_of(found.problem, outcome=found.outcome)
@@ -190,14 +190,14 @@ def answer_of(found: Decision | Undecided) -> DecisionBody:
         context["obligations"] = [{"id": obligation} for obligation in answer.obligations]
     if found.token is not None:
         context["token"] = found.token
-    return DecisionBody(decision=answer.allowed, context=context)
+    return EvaluationResult(decision=answer.allowed, context=context)
 
 
-def error_of(problem: ProblemError, **more: str) -> DecisionBody:
+def error_of(problem: ProblemError, **more: str) -> EvaluationResult:
     """Return what is answered for an evaluation that was not decided."""
     status = 400 if problem.status == UNPROCESSABLE else problem.status
     error = {"status": status, "code": problem.code, "message": problem.detail, **more}
-    return DecisionBody(decision=False, context={"error": error})
+    return EvaluationResult(decision=False, context={"error": error})
 
 
 UNPROCESSABLE = 422
@@ -208,12 +208,12 @@ def in_order(
     found: Mapping[int, Decision | Undecided],
     *,
     until: bool | None,
-) -> list[DecisionBody]:
+) -> list[EvaluationResult]:
     """Return the answers to evaluations up to the one that ended the work.
 
     `found` are those that were decided, by their places.
     """
-    answers: list[DecisionBody] = []
+    answers: list[EvaluationResult] = []
     for place, one in enumerate(asked):
         if isinstance(one, ProblemError):
             answers.append(error_of(one))

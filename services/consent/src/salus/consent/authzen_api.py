@@ -16,7 +16,7 @@ from salus.access.actors import Asking
 from salus.access.decisions import Question
 from salus.consent import authzen
 from salus.consent.api import asking
-from salus.consent.authzen import DecisionBody, DecisionsBody, Evaluation, Evaluations
+from salus.consent.authzen import Evaluation, EvaluationResult, EvaluationResults, Evaluations
 from salus.consent.decision_api import DecisionApi, item_key
 from salus.consent.decision_handlers import Asked, decide_access, decide_many
 from salus.contracts.http_fields import IdempotencyKey, id_digits
@@ -42,7 +42,7 @@ class AuthZen:
         shared = self._api.shared
         return await shared.world.freshness.within(lambda: shared.authenticate.document(request))
 
-    async def evaluate(self, body: Evaluation, caller: Caller, *, key: str | None) -> DecisionBody:
+    async def evaluate(self, body: Evaluation, caller: Caller, *, key: str | None) -> EvaluationResult:
         """Answer one evaluation."""
         question = authzen.question_of(body, asking(caller))
         asked = Asked(question, id_digits(caller.party.did, key), repeatable=key is not None)
@@ -52,7 +52,7 @@ class AuthZen:
 
     async def evaluate_all(
         self, body: Evaluations, caller: Caller, *, key: str | None, size: int
-    ) -> DecisionBody | DecisionsBody:
+    ) -> EvaluationResult | EvaluationResults:
         """Answer many evaluations as their semantic says; without a list of them, one."""
         if not body.evaluations:
             return await self.evaluate(authzen.evaluation_of(body), caller, key=key)
@@ -75,7 +75,7 @@ class AuthZen:
         )
         places = (one.item for one in waiting)
         by_place = {place: one for place, one in zip(places, found, strict=False) if place is not None}
-        return DecisionsBody(evaluations=authzen.in_order(asked, by_place, until=until))
+        return EvaluationResults(evaluations=authzen.in_order(asked, by_place, until=until))
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -127,7 +127,7 @@ def routes(api: DecisionApi, *, public_url: str | None) -> APIRouter:
     @router.post(f"{BASE}/evaluation", responses=_problems(400, 401, 403, 429, 503))
     async def evaluate(
         body: Evaluation, idempotency_key: IdempotencyKey = None, caller: Caller = caller
-    ) -> DecisionBody:
+    ) -> EvaluationResult:
         """Answer AuthZEN's access evaluation: whether the caller may do this. A denial is an answer, too."""
         return await evaluations.evaluate(body, caller, key=idempotency_key)
 
@@ -137,7 +137,7 @@ def routes(api: DecisionApi, *, public_url: str | None) -> APIRouter:
         body: Evaluations,
         idempotency_key: IdempotencyKey = None,
         caller: Caller = caller,
-    ) -> DecisionsBody | DecisionBody:
+    ) -> EvaluationResults | EvaluationResult:
         """Answer AuthZEN's access evaluations, in their order.
 
         What cannot be decided, or is not known to stand on the ledger, is `false` with an `error`.
