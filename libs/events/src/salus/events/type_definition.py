@@ -81,7 +81,7 @@ def definition(schema: bytes, older: frozenset[str] = frozenset()) -> EventType:
     return _Definition(msgspec.json.decode(schema)).event_type(schema, older)
 
 
-class TypeFacts(NamedTuple):
+class TypeOutline(NamedTuple):
     """What a member's schema says of its type, without what judges data: that takes time and room."""
 
     meaning: str
@@ -92,9 +92,9 @@ class TypeFacts(NamedTuple):
     retention: str
 
 
-def facts_of(schema: bytes) -> TypeFacts:
+def outline_of(schema: bytes) -> TypeOutline:
     """Return what the schema of a proposal says of its type; nothing is compiled for it."""
-    return _Definition(msgspec.json.decode(schema)).facts()
+    return _Definition(msgspec.json.decode(schema)).outline()
 
 
 class _Definition:
@@ -177,12 +177,12 @@ class _Definition:
             found = self._defs[target_of(found)]
         return found
 
-    def facts(self) -> TypeFacts:
+    def outline(self) -> TypeOutline:
         """Return what it says of its type."""
         about, fields = self._about, self._root["properties"]
         sealed = tuple(name for name, part in fields.items() if _is_sealed(part))
         meaning = " ".join(self._schema["description"].split())
-        return TypeFacts(
+        return TypeOutline(
             meaning, about["topic"], about["owner"], about["subject"], sealed, about["retention"]
         )
 

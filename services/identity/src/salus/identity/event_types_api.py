@@ -17,7 +17,7 @@ from salus.events import asyncapi, fields
 from salus.events.catalogue import Catalogue
 from salus.events.event_types import EventType
 from salus.events.sealed_fields import sealed_fields
-from salus.events.type_definition import facts_of
+from salus.events.type_definition import outline_of
 from salus.events.type_registry import OwnType, Proposal, TypeRegistry, own_type_of
 from salus.identity.api import actor_of
 from salus.identity.event_types import (
@@ -132,7 +132,7 @@ class EventTypeView(BaseModel):
                 member=proposal.member,
                 revision=0,
                 proposed=waiting,
-                **_facts_of(proposal.schema),
+                **_outline_of(proposal.schema)._asdict(),
             )
         return cls.of(
             own.entry,
@@ -173,11 +173,8 @@ def schema_of(types: TypeRegistry, name: str, *, proposed: bool) -> bytes:
     return entry.schema
 
 
-@lru_cache(maxsize=PROPOSALS_KEPT_MAX)
-def _facts_of(schema: bytes) -> dict[str, Any]:
-    """Return what a proposal says of its type; nothing is compiled, for anybody may ask for all of them."""
-    facts = facts_of(schema)._asdict()
-    return facts | {"sealed": list(facts["sealed"])}
+# Nothing of a proposal is compiled to be shown, for anybody may ask for all of them.
+_outline_of = lru_cache(maxsize=PROPOSALS_KEPT_MAX)(outline_of)
 
 
 @lru_cache(maxsize=2)

@@ -53,6 +53,15 @@ class Batch:
     records: Sequence[Records]
     reached: Mapping[Partition, int]
 
+    @property
+    def ends(self) -> dict[Partition, int]:
+        """The offset after the last that it covers of each partition, a record or a marker."""
+        ends = dict(self.reached)
+        for part in self.records:
+            at = part.topic, part.partition
+            ends[at] = max(part.offsets[-1] + 1, ends.get(at, 0))
+        return ends
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -185,7 +194,7 @@ def draft_block(  # noqa: PLR0913  # all that a block follows from
         raise PackageMissingError(ring.lacking)
     time = block_time(now, cursor=cursor)
     parts = sorted(batch.records, key=_partition_of)
-    ranges = _ranges(parts, cursor, batch.reached)
+    ranges = _ranges(parts, cursor, batch.ends)
     _require_before_end(ranges, ends)
     judgement = judge_batch(parts, ring=ring)
     timestamps = array("q", b"".join(part.timestamps for part in parts))
@@ -211,16 +220,14 @@ def _partition_of(part: Records) -> Partition:
     return part.topic, part.partition
 
 
-def _ranges(parts: Sequence[Records], cursor: Cursor, reached: Mapping[Partition, int]) -> tuple[Range, ...]:
+def _ranges(parts: Sequence[Records], cursor: Cursor, ends: Mapping[Partition, int]) -> tuple[Range, ...]:
     """Return one range for every partition of the shard, each beginning where the last block ended."""
     following = dict(cursor.next)
     for part in parts:
         at = part.topic, part.partition
         _require_new(part, following[at])
         following[at] = part.offsets[-1] + 1
-    return tuple(
-        Range(*at, first, max(following[at], reached.get(at, 0))) for at, first in sorted(cursor.next.items())
-    )
+    return tuple(Range(*at, first, max(first, ends.get(at, 0))) for at, first in sorted(cursor.next.items()))
 
 
 def _require_before_end(ranges: Sequence[Range], ends: Mapping[Partition, int]) -> None:

@@ -17,7 +17,7 @@ async def stated_ends(reader: LogReader, batch: Batch, cursor: Cursor, clock: Cl
     beyond what it says. Where that is so the log is asked, until it has what it gave or the time is up.
     """
     ends = dict(reader.seen_ends)
-    reached = _reached(batch, cursor)
+    reached = {at: end for at, end in batch.ends.items() if end > cursor.next[at]}
     asked_until_ms = clock.monotonic_ms() + ASKED_MS_MAX
 
     def is_within() -> bool:
@@ -29,12 +29,3 @@ async def stated_ends(reader: LogReader, batch: Batch, cursor: Cursor, clock: Cl
         if not is_within():
             await clock.pause(ASK_AGAIN_MS)
     return ends
-
-
-def _reached(batch: Batch, cursor: Cursor) -> dict[Partition, int]:
-    """Return the offset after the last that the batch would seal, of each partition where it goes on."""
-    reached = dict(batch.reached)
-    for part in batch.records:
-        at = part.topic, part.partition
-        reached[at] = max(part.offsets[-1] + 1, reached.get(at, 0))
-    return {at: end for at, end in reached.items() if end > cursor.next[at]}
