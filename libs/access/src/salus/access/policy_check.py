@@ -15,10 +15,10 @@ from salus.access.cedar import CedarPolicies, PolicySetError
 from salus.access.law import LAW_REASONS
 from salus.access.policy_files import POLICIES_SUFFIX, SCHEMA_SUFFIX
 from salus.access.policy_texts import POLICIES_MAX, Place, PolicyText, excess_of, policies_in
-from salus.events.contexts.consent import POLICY_FILES_MAX
+from salus.events.contexts.consent import POLICY_CHARS_MAX, POLICY_FILES_MAX
 
 # An event of 1 MiB holds it, with every line end written as two characters.
-POLICY_BYTES_MAX = 400_000
+POLICY_BYTES_MAX = POLICY_CHARS_MAX
 PROBLEMS_MAX = 32
 # Where a parser may have stopped: it is tried with what stands before.
 PLACES_TRIED_MAX = 16
