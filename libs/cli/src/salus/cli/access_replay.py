@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from salus.access.cedar import CedarPolicies, PolicySetError
+from salus.access.cedar import CedarPolicies
+from salus.access.parsed_policies import PolicySetError
 from salus.access.policy_check import usable
 from salus.access.policy_files import read_policies
 from salus.archive.decision_replay import Replayed

@@ -9,14 +9,14 @@ import msgspec
 import typer
 from rich.table import Table
 
-from salus.cli.callers import As, KeyFile, KeyId, complete_party
+from salus.cli.callers import complete_party
 from salus.cli.choices import Choices
 from salus.cli.confirmation import require_terminal, require_yes
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import shown, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess, PartyFacts
-from salus.cli.party_commands import PartyCommand, ToApprove, target_of
+from salus.cli.party_commands import PartyCommand, identity_command, target_of
 from salus.cli.request_acts import CONSEQUENCES
 from salus.events.contexts.identity import ExpulsionReason, ReinstatementReason, SuspensionReason
 
@@ -51,62 +51,41 @@ def _reason(act: str) -> Any:
 
 
 @app.command()
-def suspend(  # the options of one request
+@identity_command
+def suspend(
+    command: PartyCommand,
     did: Member,
     reason: Annotated[str, _reason("suspend")],
     yes: Yes = False,
-    to_approve: ToApprove = None,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Suspend a member: nothing is taken from it, its people and its devices until it is reinstated.
 
     Patients whom it registered can still act for themselves. Two operators of other members are needed.
     """
-    network = NetworkAccess.of(directory, identity)
-    command = PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
     _change("suspend", did, reason, command, yes=yes)
 
 
 @app.command()
-def reinstate(  # the options of one request
+@identity_command
+def reinstate(
+    command: PartyCommand,
     did: Member,
     reason: Annotated[str, _reason("reinstate")],
     yes: Yes = False,
-    to_approve: ToApprove = None,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Let a suspended member take part again, with the keys and roles that its parties have now."""
-    network = NetworkAccess.of(directory, identity)
-    command = PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
     _change("reinstate", did, reason, command, yes=yes)
 
 
 @app.command()
-def expel(  # the options of one request
+@identity_command
+def expel(
+    command: PartyCommand,
     did: Member,
     reason: Annotated[str, _reason("expel")],
     yes: Yes = False,
-    to_approve: ToApprove = None,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Expel a suspended member, for ever: it never takes part again under this DID."""
-    network = NetworkAccess.of(directory, identity)
-    command = PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
     _change("expel", did, reason, command, yes=yes)
 
 

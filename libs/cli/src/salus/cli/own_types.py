@@ -10,13 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from salus.cli.callers import As, KeyFile, KeyId
 from salus.cli.confirmation import require_terminal, require_yes
-from salus.cli.console import Json, err
+from salus.cli.console import err
 from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
-from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
-from salus.cli.party_commands import PartyCommand, ToApprove, target_of
+from salus.cli.network_access import NetworkAccess
+from salus.cli.party_commands import PartyCommand, identity_command, identity_request, target_of
 from salus.cli.schema_display import change_lines, require_schema, schema_lines
 from salus.cli.state import require_service
 from salus.cli.type_facts import active_schema, event_type, own_type, schema_named
@@ -44,18 +43,12 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not show and ask, for scrip
 NOTHING = "nothing was activated"
 
 
+@identity_request
 def propose(
+    command: PartyCommand,
     file: SchemaFile,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Propose an event type of your own, or a compatible schema for one; operators activate it."""
-    network = NetworkAccess.of(directory, identity)
-    command = PartyCommand(network, network.signer(as_name, key, key_id), None, as_json)
     schema = with_sealed(read_schema(file)[0])
     name = own_type_of(schema) if isinstance(schema, dict) else ""
     if not name:
@@ -79,17 +72,12 @@ def propose(
     )
 
 
+@identity_command
 def activate(
+    command: PartyCommand,
     name: OwnType,
     dataschema: DataSchema = None,
     yes: Yes = False,
-    to_approve: ToApprove = None,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Take events of a proposed type from now on; two operators of different organisations do this.
 
@@ -100,9 +88,7 @@ def activate(
         raise CommandError(Exit.USAGE, f"--yes: it goes with the --dataschema that was looked at; {NOTHING}")
     if not yes:
         require_terminal(undone=f"and --dataschema, which `salus catalogue show {name} --proposed` names")
-    network = NetworkAccess.of(directory, identity)
-    command = PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
-    proposed = asyncio.run(_proposed(network, name, dataschema))
+    proposed = asyncio.run(_proposed(command.network, name, dataschema))
     if not yes:
         _show(name, proposed)
         require_yes("Activate?", undone=NOTHING)
@@ -154,19 +140,12 @@ def _show(name: str, proposed: _Proposed) -> None:
         err.print(line, soft_wrap=True, highlight=False)
 
 
+@identity_command
 def withdraw(
+    command: PartyCommand,
     name: OwnType,
-    to_approve: ToApprove = None,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Take no more events of a type, and forget what was proposed for it; what is on the ledger stays."""
-    network = NetworkAccess.of(directory, identity)
-    command = PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
     command.run(
         f"events of the type {name} are not taken any more",
         target=target_of("event-types", name, "withdraw"),

@@ -13,14 +13,14 @@ import typer
 from rich.table import Table
 
 from salus.cli import approvals, party_changes
-from salus.cli.callers import As, KeyFile, KeyId, complete_party, given_key, origin_of, party_key_file
+from salus.cli.callers import complete_party, given_key, origin_of, party_key_file
 from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, out
 from salus.cli.display import shown, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import Directory, IdentityUrl, KeyFacts, NetworkAccess
 from salus.cli.party_changes import ROLES, Party
-from salus.cli.party_commands import PartyCommand, ToApprove, target_of
+from salus.cli.party_commands import PartyCommand, identity_command, target_of
 from salus.cli.party_keys import new_party_key
 from salus.cli.proven_keys import ProvenKey, check_possession, fingerprint, prove, read_proven_key
 from salus.cli.state import running_folder
@@ -36,7 +36,9 @@ _ROLE: dict[str, Any] = ROLES.typed("ROLE")
 
 
 @app.command()
-def register(  # the options of one request
+@identity_command
+def register(
+    command: PartyCommand,
     name: Annotated[
         str | None,
         typer.Argument(help="What the key is called here; `--as NAME` uses it later. Not with --entry."),
@@ -59,19 +61,11 @@ def register(  # the options of one request
             dir_okay=False,
         ),
     ] = None,
-    to_approve: ToApprove = None,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Register a party with identity: with a key that is made here, or with keys that others hold."""
     if (name is None) == (not entry):
         raise CommandError(Exit.USAGE, "give either NAME, for which a key is made here, or --entry FILE")
-    network = NetworkAccess.of(directory, identity)
-    command = PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
+    network = command.network
     member_did = network.did_of(member) if member else None
     body: dict[str, Any] = {"kind": kind, "roles": role or []}
     if member_did:

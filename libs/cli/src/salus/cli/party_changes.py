@@ -10,13 +10,13 @@ from typing import Annotated, Any, get_args, get_type_hints
 import msgspec
 import typer
 
-from salus.cli.callers import As, KeyFile, KeyId, complete_party
+from salus.cli.callers import complete_party
 from salus.cli.choices import Choices
-from salus.cli.console import Json, err
+from salus.cli.console import err
 from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
-from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess, PartyFacts
-from salus.cli.party_commands import PartyCommand, ToApprove, target_of
+from salus.cli.network_access import PartyFacts
+from salus.cli.party_commands import PartyCommand, identity_command, target_of
 from salus.cli.proven_keys import check_possession, read_proven_key
 from salus.cli.request_acts import OPERATOR, key_lines
 from salus.events.contexts import CATALOGUE
@@ -41,7 +41,9 @@ RoleName = Annotated[
 ]
 
 
+@identity_command
 def add_key(
+    command: PartyCommand,
     did: Party,
     entry: Annotated[
         Path,
@@ -49,21 +51,13 @@ def add_key(
             help="What the key's holder had from `salus party prove-key`.", exists=True, dir_okay=False
         ),
     ],
-    to_approve: ToApprove = None,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Let a party sign with one more key; its holder keeps the private key and gives a proof of it."""
-    network = NetworkAccess.of(directory, identity)
-    command, party = _about(did, network, as_name, key, key_id, to_approve, as_json)
+    party = _party(command, did)
     proven = read_proven_key(entry)
     if proven.id.partition("#")[0] != party.did:
         raise CommandError(Exit.USAGE, f"--entry: {entry} is a key of another DID than {shown(party.did)}")
-    check_possession(proven, member=party.member, network=network.origin, at=datetime.now(UTC))
+    check_possession(proven, member=party.member, network=command.network.origin, at=datetime.now(UTC))
     command.run(
         f"{party.did} signs with {proven.id} as well",
         target=target_of("parties", party.did, "keys"),
@@ -72,7 +66,9 @@ def add_key(
     )
 
 
+@identity_command
 def revoke_key(
+    command: PartyCommand,
     did: Party,
     key_name: Annotated[
         str, typer.Argument(metavar="KEY", help="The key's id, or what stands behind its #.")
@@ -86,18 +82,9 @@ def revoke_key(
             autocompletion=REASONS.complete,
         ),
     ] = "unspecified",
-    to_approve: ToApprove = None,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Stop a key from signing, for ever; the party's last one goes only as compromised or left."""
-    command, party = _about(
-        did, NetworkAccess.of(directory, identity), as_name, key, key_id, to_approve, as_json
-    )
+    party = _party(command, did)
     named = key_name if key_name.startswith("did:") else f"{party.did}#{key_name.removeprefix('#')}"
     if named not in {held.id for held in party.signing_keys}:
         known = ", ".join(held.id for held in party.signing_keys) or "none"
@@ -112,21 +99,14 @@ def revoke_key(
     )
 
 
+@identity_command
 def grant_role(
+    command: PartyCommand,
     did: Party,
     role: RoleName,
-    to_approve: ToApprove = None,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Give a party a role. Of an operator, the request names the keys that the second operator sees."""
-    command, party = _about(
-        did, NetworkAccess.of(directory, identity), as_name, key, key_id, to_approve, as_json
-    )
+    party = _party(command, did)
     body: dict[str, Any] = {"role": role}
     if role == OPERATOR:
         body["keys"] = [held.id for held in party.signing_keys]
@@ -142,21 +122,14 @@ def grant_role(
     )
 
 
+@identity_command
 def withdraw_role(
+    command: PartyCommand,
     did: Party,
     role: RoleName,
-    to_approve: ToApprove = None,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Take a role from a party."""
-    command, party = _about(
-        did, NetworkAccess.of(directory, identity), as_name, key, key_id, to_approve, as_json
-    )
+    party = _party(command, did)
     command.run(
         f"{party.did} no longer holds the role {role}",
         method="DELETE",
@@ -165,16 +138,6 @@ def withdraw_role(
     )
 
 
-def _about(
-    did: str,
-    network: NetworkAccess,
-    as_name: str,
-    key: Path | None,
-    key_id: str | None,
-    to_approve: Path | None,
-    as_json: bool,
-) -> tuple[PartyCommand, PartyFacts]:
-    """Return the command and, from identity, whom it concerns."""
-    signer = network.signer(as_name, key, key_id)
-    party = asyncio.run(network.party(network.did_of(did)))
-    return PartyCommand(network, signer, to_approve, as_json), party
+def _party(command: PartyCommand, name: str) -> PartyFacts:
+    """Return, from identity, whom a command concerns."""
+    return asyncio.run(command.network.party(command.network.did_of(name)))

@@ -13,11 +13,13 @@ from urllib.parse import quote
 import typer
 
 from salus.cli.approval_files import write_request
-from salus.cli.callers import json_body
-from salus.cli.console import emit, err, out
+from salus.cli.callers import As, KeyFile, KeyId, json_body
+from salus.cli.console import Json, emit, err, out
 from salus.cli.display import styled
-from salus.cli.network_access import NetworkAccess, PartyFacts
+from salus.cli.network_access import ConsentUrl, Directory, IdentityUrl, NetworkAccess, PartyFacts
+from salus.cli.option_groups import option_group
 from salus.client.auth import RequestLine
+from salus.devkit.network import OPERATOR
 from salus.events.contexts.consent import PolicyFile
 from salus.events.did import LocalSigner
 
@@ -126,3 +128,61 @@ class PartyCommand:
             emit(answer if key_file is None else {**answer, "key_file": str(key_file)})
         else:
             out.print(done if isinstance(done, str) else done(answer), highlight=False, soft_wrap=True)
+
+
+@option_group
+def identity_command(
+    to_approve: ToApprove = None,
+    as_name: As = OPERATOR,
+    key: KeyFile = None,
+    key_id: KeyId = None,
+    directory: Directory = None,
+    identity: IdentityUrl = None,
+    as_json: Json = False,
+) -> PartyCommand:
+    """Return a command to identity, which a second operator may have to approve."""
+    network = NetworkAccess.of(directory, identity)
+    return PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
+
+
+@option_group
+def identity_request(
+    as_name: As = OPERATOR,
+    key: KeyFile = None,
+    key_id: KeyId = None,
+    directory: Directory = None,
+    identity: IdentityUrl = None,
+    as_json: Json = False,
+) -> PartyCommand:
+    """Return a command to identity that needs nobody's approval."""
+    network = NetworkAccess.of(directory, identity)
+    return PartyCommand(network, network.signer(as_name, key, key_id), None, as_json)
+
+
+@option_group
+def consent_command(
+    to_approve: ToApprove = None,
+    as_name: As = OPERATOR,
+    key: KeyFile = None,
+    key_id: KeyId = None,
+    directory: Directory = None,
+    consent: ConsentUrl = None,
+    as_json: Json = False,
+) -> PartyCommand:
+    """Return a command to consent, which a second operator may have to approve."""
+    network = NetworkAccess.of_consent(directory, consent)
+    return PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
+
+
+@option_group
+def consent_request(
+    as_name: As = OPERATOR,
+    key: KeyFile = None,
+    key_id: KeyId = None,
+    directory: Directory = None,
+    consent: ConsentUrl = None,
+    as_json: Json = False,
+) -> PartyCommand:
+    """Return a command, or a question, to consent that needs nobody's approval."""
+    network = NetworkAccess.of_consent(directory, consent)
+    return PartyCommand(network, network.signer(as_name, key, key_id), None, as_json)

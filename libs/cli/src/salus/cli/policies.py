@@ -15,13 +15,12 @@ from rich.text import Text
 from salus.access.policy_check import problems_of
 from salus.access.policy_files import contents_of, digest_of, files_of
 from salus.cli.access_replay import contents_in
-from salus.cli.callers import As, KeyFile, KeyId
 from salus.cli.confirmation import require_yes
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
-from salus.cli.network_access import ConsentUrl, Directory, NetworkAccess
-from salus.cli.party_commands import PartyCommand, ToApprove, target_of
+from salus.cli.network_access import NetworkAccess
+from salus.cli.party_commands import PartyCommand, consent_command, consent_request, target_of
 from salus.cli.service_answers import read_answer
 from salus.client.auth import RequestLine
 from salus.devkit.errors import NotRunningError
@@ -86,18 +85,13 @@ SetArgument = Annotated[
 
 
 @app.command("list")
+@consent_request
 def list_sets(
-    as_name: As = OPERATOR,
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    consent: ConsentUrl = None,
-    as_json: Json = False,
+    command: PartyCommand,
 ) -> None:
     """List the policy set in force, what is proposed, and what was in force before."""
-    network = NetworkAccess.of_consent(directory, consent)
-    known = asyncio.run(_policies(network, network.signer(as_name, key, key_id)))
-    if as_json:
+    known = asyncio.run(_policies(command.network, command.signer))
+    if command.as_json:
         emit(msgspec.to_builtins(known))
         return
     rows = [(f"in force, version {known.version}", known.policy_set)]
@@ -108,7 +102,9 @@ def list_sets(
 
 
 @app.command()
+@consent_request
 def show(
+    command: PartyCommand,
     policy_set: Annotated[
         str | None,
         typer.Argument(
@@ -118,16 +114,9 @@ def show(
     to: Annotated[
         Path | None, typer.Option(help="Write its files into this folder.", file_okay=False)
     ] = None,
-    as_name: As = OPERATOR,
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    consent: ConsentUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Print the files of a policy set, whose digest is verified."""
-    network = NetworkAccess.of_consent(directory, consent)
-    found = asyncio.run(_found(network, network.signer(as_name, key, key_id), policy_set))
+    found = asyncio.run(_found(command.network, command.signer, policy_set))
     if to is not None:
         to.mkdir(parents=True, exist_ok=True)
         for file in found.files:
@@ -135,7 +124,7 @@ def show(
         out.print(
             styled("the {} files of {} are in {}", len(found.files), found.policy_set, to), soft_wrap=True
         )
-    elif as_json:
+    elif command.as_json:
         emit(msgspec.to_builtins(found))
     else:
         for file in found.files:
@@ -162,46 +151,43 @@ def check(folder: Folder, as_json: Json = False) -> None:
 
 
 @app.command()
+@consent_request
 def diff(
+    command: PartyCommand,
     folder: Folder,
-    as_name: As = OPERATOR,
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    consent: ConsentUrl = None,
 ) -> None:
     """Show what the policy set of a folder changes of the one in force; 1 if it changes anything.
 
     What it would have decided otherwise, `salus consent replay --with FOLDER` says.
     """
-    network = NetworkAccess.of_consent(directory, consent)
-    now = asyncio.run(_found(network, network.signer(as_name, key, key_id), None))
-    changes = list(changed_lines(contents_of(now.files), contents_in(folder)))
-    for line in changes:
-        out.print(line, soft_wrap=True, highlight=False)
+    contents = contents_in(folder)
+    now = asyncio.run(_found(command.network, command.signer, None))
+    changes = changed_lines(contents_of(now.files), contents)
+    if command.as_json:
+        told = {"in_force": now.policy_set, "folder": digest_of(contents)}
+        emit({**told, "changes": [line.plain for line in changes]})
+    elif changes:
+        for line in changes:
+            out.print(line, soft_wrap=True, highlight=False)
+    else:
+        out.print("it is the one in force", highlight=False)
     if changes:
         raise typer.Exit(Exit.NO)
-    out.print("it is the one in force", highlight=False)
 
 
 @app.command()
+@consent_request
 def propose(
+    command: PartyCommand,
     folder: Folder,
-    as_name: As = OPERATOR,
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    consent: ConsentUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Propose a policy set, as an operator; nothing follows it until two operators activate it."""
     contents = contents_in(folder)
     if found := problems_of(contents):
         raise CommandError(Exit.NO, f"{folder}: {found[0]}; `salus policy check` names all")
-    network = NetworkAccess.of_consent(directory, consent)
     line = RequestLine("POST", target_of("policies"), policy_body(files_of(contents)))
-    answer = asyncio.run(network.command(line, signer=network.signer(as_name, key, key_id)))
-    if as_json:
+    answer = asyncio.run(command.network.command(line, signer=command.signer))
+    if command.as_json:
         emit(answer)
         return
     digest = digest_of(contents)
@@ -210,23 +196,17 @@ def propose(
 
 
 @app.command()
+@consent_command
 def activate(
+    command: PartyCommand,
     policy_set: SetArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; with the whole digest.")] = False,
-    to_approve: ToApprove = None,
-    as_name: As = OPERATOR,
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    consent: ConsentUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Put a policy set into force; two operators of different organisations do this.
 
     It shows what changes, and asks before. What is decided after the event follows the new set.
     """
-    network = NetworkAccess.of_consent(directory, consent)
-    signer = network.signer(as_name, key, key_id)
+    network, signer = command.network, command.signer
     known = asyncio.run(_policies(network, signer))
     found = asyncio.run(_found(network, signer, policy_set))
     if yes and policy_set != found.policy_set:
@@ -236,7 +216,7 @@ def activate(
         for line in changed_lines(contents_of(before.files), contents_of(found.files)):
             err.print(line, soft_wrap=True, highlight=False)
         require_yes("Activate?", undone="nothing was done")
-    PartyCommand(network, signer, to_approve, as_json).run(
+    command.run(
         f"{found.policy_set} is in force",
         target=target_of("policies", found.policy_set, "activate"),
         body={"replaces": known.policy_set},

@@ -1,0 +1,45 @@
+"""Options that many commands have in common: declared once, and given to a command as one value."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar, get_type_hints
+
+Value = TypeVar("Value")
+Own = ParamSpec("Own")
+
+
+def option_group(
+    make: Callable[..., Value],
+) -> Callable[[Callable[Concatenate[Value, Own], None]], Callable[..., None]]:
+    """Return a decorator that adds the parameters of `make` to a command as options.
+
+    The command's first parameter takes what `make` returns for them; typer sees its other parameters, and
+    behind them those of `make`, all of which have defaults.
+    """
+    shared = _parameters(make)
+
+    def add(command: Callable[Concatenate[Value, Own], None]) -> Callable[..., None]:
+        own = _parameters(command)[1:]
+        names = {parameter.name for parameter in shared}
+
+        @wraps(command)
+        def run(**given: object) -> None:
+            value = make(**{name: given.pop(name) for name in names})
+            command(value, **given)  # type: ignore[call-arg, arg-type]  # typer gives all by name
+
+        parameters = [*own, *shared]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return add
+
+
+def _parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
+    """Return the parameters of a function with their annotations as values."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters.values()
+    return [parameter.replace(annotation=hints[parameter.name]) for parameter in parameters]
