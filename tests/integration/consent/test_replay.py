@@ -84,7 +84,7 @@ async def replayed(town: Town, decision: AccessDecided) -> Inputs:
         decision,
         said_of_patient=folds[CONSENT_TOPIC].events,
         said_of_record=folds[STORAGE_TOPIC].events,
-        parties=ring.parties,
+        ring=ring,
     )
 
 
@@ -104,9 +104,8 @@ async def decided_again(
         _, states = await store.load_at(keys)
     state = PATIENTS.decode(states[keys[0]]) if keys[0] in states else PATIENTS.state()
     subject = SUBJECTS.decode(states[keys[1]]) if keys[1] in states else SUBJECTS.state()
-    party = ring.parties[decision.principal]
     question = Question(
-        principal=Asking(party.did, party.kind, party.roles, party.member, request=decision.request),
+        principal=Asking.of(ring.caller(decision.principal), decision.request),
         action=decision.action,
         object=decision.object,
         patient=decision.patient,

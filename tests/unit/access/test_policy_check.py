@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib.resources import files
 
+import cedarpy
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from salus.access.cedar import PolicySetError
+from salus.access.cedar import CedarPolicies
 from salus.access.law import LAW_REASONS
+from salus.access.parsed_policies import PolicySetError
 from salus.access.policy_check import POLICY_BYTES_MAX, problems_of, usable
 from salus.access.policy_files import read_policies
 from salus.access.policy_texts import LEVELS_MAX, POLICIES_MAX, TOKENS_MAX, policies_in, tokens_in
@@ -51,7 +54,21 @@ def test_the_release_has_no_problem() -> None:
         ),
         ("", "there is no policy in the *.cedar files"),
         (b"\xff", "a.cedar:1:1: the file is not UTF-8"),
-        (f"{PERMIT};\n// \0", "a.cedar:2:1: the file holds a NUL character"),
+        # An event could not say who decided.
+        (f'@id("{"a" * 65}") permit (principal, action, resource);', "the @id is no name"),
+        ('@id("a\\nb") permit (principal, action, resource);', "the @id is no name"),
+        ('@id("policy-error") permit (principal, action, resource);', "this @id is the law's"),
+        (f'@obligations("{"a" * 65}") {PERMIT};', "a: @obligations: "),
+        (f'@obligations("{" ".join(f"o{n}" for n in range(33))}") {PERMIT};', "33 @obligations, at most 32"),
+        (f'@reason("{"a" * 501}") {PERMIT};', "a: @reason has more than 500 characters"),
+        # Cedar ends a comment at a carriage return too: what stands behind it hid in a line of comment.
+        (f"{PERMIT};\n// a remark\r{PERMIT};", "a.cedar:2:1: the file holds the character U+000D"),
+        (f"{PERMIT};\n// \u202e", "a.cedar:2:1: the file holds the character U+202E"),
+        (
+            '@id("patient\\u{2d}reads-own") permit (principal, action, resource);',
+            "a.cedar:1:1: patient-reads-own: this @id is the law's",
+        ),
+        (f"{PERMIT};\n// \0", "a.cedar:2:1: the file holds the character U+0000"),
         ("// " + "x" * POLICY_BYTES_MAX, f"bytes together, at most {POLICY_BYTES_MAX}"),
         (f"{PERMIT};" * (POLICIES_MAX + 1), f"at most {POLICIES_MAX}"),
     ],
@@ -111,6 +128,39 @@ def test_what_is_let_through_does_not_end_the_process(opening: str, closing: str
     done = subprocess.run([sys.executable, "-c", program], input=text.encode(), check=False)
 
     assert done.returncode == 0
+
+
+CHAINS = {
+    "or": " || ".join(["true"] * 600),
+    "sums": " + ".join(["1"] * 900) + " == 1",
+    "attributes": "context" + ".a" * 950,
+    "negations": "!" * 900 + "true",
+}
+
+
+@pytest.mark.parametrize("kind", sorted(CHAINS))
+def test_what_the_engine_cannot_evaluate_later_is_refused_now(kind: str) -> None:
+    """Policies are picked in Cedar's JSON, which goes less deep than texts: such sets answered nothing."""
+    text = f"{PERMIT} when {{ {CHAINS[kind]} }};"
+
+    assert problems(text)
+    with pytest.raises(PolicySetError):
+        CedarPolicies({"a.cedar": text.encode(), **SCHEMA})
+
+
+FRAGMENTS = [f"{PERMIT};", "// a remark", "permit (principal, action, resource)", "when { true", '@id("b")']
+SIGNS = ["\n", "\r\n", "\r", " ", "}", ";", '"', "\\", "(", "\t", "\x85", "\u2028"]
+
+
+@example(text=f"// a remark\r{PERMIT};")
+@given(text=st.lists(st.sampled_from([*FRAGMENTS, *SIGNS]), max_size=12).map("".join))
+def test_cedar_sees_the_policies_that_we_see(text: str) -> None:
+    try:
+        seen = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+    except ValueError:
+        return
+
+    assert len(seen) == len(list(policies_in("a.cedar", text)))
 
 
 def test_long_chains_are_bounded() -> None:

@@ -152,8 +152,7 @@ class DecidedLedger(ServedLedger):
     ) -> consent.AccessDecided:
         """Decide as consent does, and state it; `forged` are fields that say something else."""
         self.answers += 1
-        party, at = self.ring.parties[by.did], self.now
-        asking = Asking(party.did, party.kind, party.roles, party.member, request=UNASKED)
+        at, asking = self.now, Asking.of(self.ring.caller(by.did), UNASKED)
         question = Question(asking, action, "o-1", PATIENT, purpose, emergency)
         patients = patients_among(self.patient.dids, self.ring.parties)
         known: dict[str, Any] = {"state": self.patient, "subject": self.subject, "at": at}

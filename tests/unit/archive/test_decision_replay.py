@@ -14,7 +14,7 @@ from tests.unit.archive.served_ledger import DOCTOR, HERSELF, HOSPITAL, OFFICER,
 
 from salus.access.policy_files import contents_of
 from salus.archive.decision_replay import Replayed
-from salus.events.contexts import consent
+from salus.events.contexts import consent, identity
 from salus.events.errors import RejectedError
 from salus.events.state_positions import state_positions
 
@@ -49,6 +49,23 @@ async def test_each_kind_of_decision_follows_again() -> None:
     assert outcomes(found) == ["same"] * 7
     assert [each.allowed for each in found] == [False, True, True, False, True, True, False]
     assert not any(each.differences or each.why for each in found)
+
+
+async def test_who_is_suspended_asks_in_the_roles_that_are_kept() -> None:
+    """Case redA8 4: a nurse who is a patient too, while her hospital is suspended."""
+    ledger = begun()
+    ledger.link(OFFICER)
+    ledger.ask(DOCTOR)
+    for role in ("clinician", "patient"):
+        ledger.ring.apply(identity.RoleGranted(did=HERSELF.did, role=role, request=UNASKED))
+    ledger.ring.apply(identity.MemberSuspended(did=HOSPITAL.did, reason="security-incident", request=UNASKED))
+    for purpose in ("PATRQT", "ETREAT"):
+        ledger.ask(HERSELF, purpose=purpose, emergency="other" if purpose == "ETREAT" else None)
+    stated_for_the_suspended, *hers = await ledger.replayed()
+
+    assert fields(stated_for_the_suspended) == ["principal"]
+    assert stated_for_the_suspended.differences[0].follows == "its member was suspended"
+    assert [(each.outcome, each.allowed) for each in hers] == [("same", True), ("same", False)]
 
 
 @pytest.mark.parametrize(

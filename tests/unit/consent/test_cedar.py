@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from salus.access.cedar import CedarEngine, CedarPolicies, PolicySetError
+from salus.access.cedar import CedarEngine, CedarPolicies
 from salus.access.decisions import Inputs
+from salus.access.parsed_policies import PolicySetError
 from salus.access.policy_files import digest_of, read_policies
 
 CEDAR = Path(__file__).parents[2] / "data" / "cedar"

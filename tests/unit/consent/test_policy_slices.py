@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salus.access.cedar import CedarEngine, CedarPolicies, PolicySetError
+from salus.access.cedar import CedarEngine, CedarPolicies
 from salus.access.decisions import Inputs
+from salus.access.parsed_policies import PolicySetError
 from salus.access.policy_slices import PolicySlices
 
 FOLDER = files("salus.access").joinpath("policies")
@@ -111,7 +112,7 @@ def text_of(policies: list[Any]) -> str:
 
 
 def slices_of(text: str) -> PolicySlices:
-    return PolicySlices(json.loads(cedarpy.policies_to_json_str(text)), kept_max=2)
+    return PolicySlices(json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"], kept_max=2)
 
 
 # issue 14, Speed: 1,000 policies

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 import cedarpy
 
 from salus.access.decisions import TOKEN_SECONDS, WORDS, Inputs, Rule, Verdict
 from salus.access.grant_use import misused_grants
 from salus.access.law import LAW_REASONS
+from salus.access.parsed_policies import ParsedPolicy, PolicySetError, parsed, policy_set_of
 from salus.access.policy_files import POLICIES_SUFFIX, SCHEMA_SUFFIX, digest_of
 from salus.access.policy_slices import PolicySlices
 from salus.access.policy_texts import excess_of, policies_in
 
 VALID_SECONDS_MAX = 900
+# An event takes 64 of them, and the law adds its own.
+OBLIGATIONS_MAX = 32
+REASON_CHARS_MAX = 500
+NAME_RULE = "letters, digits and - . _, at most 64"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ENGINE = f"cedarpy {version('cedarpy')}"
 """What evaluates policies: events that state a policy set name it."""
-
-
-class PolicySetError(Exception):
-    """The policies cannot be used; the message says which one and why."""
 
 
 @dataclass(frozen=True)
@@ -80,30 +81,30 @@ class CedarPolicies:
         """Take the files of a policy folder by name: `*.cedar`, and one `*.cedarschema`.
 
         Raises:
-            PolicySetError: they do not parse, do not fit the schema, or lack a unique @id each.
+            PolicySetError: they do not parse, are more than the engine is given, do not fit the schema, or
+                lack a unique @id each.
         """
-        policies = "\n".join(_text(files[name]) for name in sorted(files) if name.endswith(POLICIES_SUFFIX))
         schemas = [_text(files[name]) for name in sorted(files) if name.endswith(SCHEMA_SUFFIX)]
-        if len(schemas) != 1 or not policies.strip():
+        policies = _policies_of(files)
+        if len(schemas) != 1 or not policies:
             raise PolicySetError("a policy folder holds *.cedar files and exactly one *.cedarschema")
-        for policy in policies_in("", policies):
-            if (excess := excess_of(policy)) is not None:
-                raise PolicySetError(excess[0])
-        self._engine = CedarEngine(policies, schemas[0])
-        checked = cedarpy.validate_policies(policies, schemas[0])
+        text = "\n".join(policy.text for policy in policies.values())
+        self._engine = CedarEngine(text, schemas[0])
+        checked = cedarpy.validate_policies(text, schemas[0])
         if not checked.validation_passed:
             raise PolicySetError("; ".join(str(error) for error in checked.errors))
-        document: dict[str, Any] = json.loads(cedarpy.policies_to_json_str(policies))  # noqa: TID251  # its own
-        if document.get("templates") or document.get("templateLinks"):
-            raise PolicySetError("policy templates are not used here")
-        self._rules = _rules(document["staticPolicies"])
+        self._rules = _rules(policies)
         self._words = {**WORDS, **LAW_REASONS, **{rule.id: rule.reason for rule in self._rules.values()}}
-        self._slices = PolicySlices(document)
+        self._slices = _slices(policies)
         self.digest = digest_of(files)
 
     def evaluate(self, inputs: Inputs) -> Verdict:
         """Return the verdict; one failing policy is an error even if others could decide."""
-        answer = self._engine.ask(inputs, self._slices.of(inputs))
+        try:
+            slice_ = self._slices.of(inputs)
+        except Exception as error:  # noqa: BLE001  # whatever fails before the engine is a denial, too
+            return Verdict(allowed=False, errors=(type(error).__name__,))
+        answer = self._engine.ask(inputs, slice_)
         known = tuple(self._rules[name] for name in answer.determining if name in self._rules)
         if answer.errors or len(known) != len(answer.determining):
             return Verdict(allowed=False, errors=answer.errors or ("a determining policy has no @id",))
@@ -114,29 +115,63 @@ class CedarPolicies:
         return tuple(self._words.get(reason) or _unexplained(reason) for reason in reasons)
 
 
-def _rules(policies: Mapping[str, Any]) -> dict[str, Rule]:
-    """Return the rules by the ids that the parser gave them."""
+def _policies_of(files: Mapping[str, bytes]) -> dict[str, ParsedPolicy]:
+    """Return the policies by the names that the engine gives them."""
+    found: dict[str, ParsedPolicy] = {}
+    for name in sorted(files):
+        if not name.endswith(POLICIES_SUFFIX):
+            continue
+        for policy in policies_in(name, _text(files[name])):
+            if (excess := excess_of(policy)) is not None:
+                raise PolicySetError(excess[0])
+            found[f"policy{len(found)}"] = parsed(policy)
+    return found
+
+
+def _slices(policies: Mapping[str, ParsedPolicy]) -> PolicySlices:
+    nodes = {name: policy.node for name, policy in policies.items()}
+    try:
+        policy_set_of(nodes)
+    except ValueError as error:
+        raise PolicySetError(str(error)) from error
+    return PolicySlices(nodes)
+
+
+def _rules(policies: Mapping[str, ParsedPolicy]) -> dict[str, Rule]:
+    """Return the rules by the names that the engine gives them."""
     rules = {name: _rule(name, policy) for name, policy in policies.items()}
     names = [rule.id for rule in rules.values()]
     if len(set(names)) != len(names):
         raise PolicySetError(f"two policies share an @id among {sorted(names)}")
+    obligations = {each for rule in rules.values() for each in rule.obligations}
+    if len(obligations) > OBLIGATIONS_MAX:
+        raise PolicySetError(f"there are {len(obligations)} @obligations, at most {OBLIGATIONS_MAX}")
     return rules
 
 
-def _rule(name: str, policy: Mapping[str, Any]) -> Rule:
-    annotations: dict[str, str | None] = policy.get("annotations", {})
-    identifier = annotations.get("id")
+def is_name(text: str) -> bool:
+    """Tell whether an @id or an obligation is so written that events and people can name it."""
+    return _NAME.fullmatch(text) is not None
+
+
+def _rule(name: str, policy: ParsedPolicy) -> Rule:
+    annotations, identifier = policy.annotations, policy.id
     if not identifier:
         raise PolicySetError(f"{name} has no @id; reasons could not name it")
     seconds = annotations.get("valid_seconds") or str(TOKEN_SECONDS)
     if not seconds.isascii() or not seconds.isdigit() or not 1 <= int(seconds) <= VALID_SECONDS_MAX:
         raise PolicySetError(f"{identifier}: @valid_seconds is 1 to {VALID_SECONDS_MAX}")
-    if (misused := misused_grants(policy)) is not None:
+    reason, obligations = annotations.get("reason") or "", (annotations.get("obligations") or "").split()
+    if len(reason) > REASON_CHARS_MAX:
+        raise PolicySetError(f"{identifier}: @reason has more than {REASON_CHARS_MAX} characters")
+    if odd := [word for word in obligations if not is_name(word)]:
+        raise PolicySetError(f"{identifier}: @obligations: {odd[0]!r} is none: {NAME_RULE}")
+    if (misused := misused_grants(policy.node)) is not None:
         raise PolicySetError(f"{identifier}: {misused}")
     return Rule(
         id=identifier,
-        reason=annotations.get("reason") or _unexplained(identifier),
-        obligations=tuple((annotations.get("obligations") or "").split()),
+        reason=reason or _unexplained(identifier),
+        obligations=tuple(obligations),
         valid_seconds=int(seconds),
         breaks_glass=annotations.get("break_glass") == "yes",
     )

@@ -28,6 +28,7 @@ from salus.events.contexts.consent import AccessDecided, Action, EmergencyReason
 from salus.events.contexts.storage import STORAGE
 from salus.events.event_types import EventData
 from salus.events.fields import Purpose, Sealed
+from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.events.patient_rights import is_patient
 from salus.events.state_positions import Partition, state_positions
@@ -40,6 +41,8 @@ WORDS = {
     POLICY_ERROR: "The rules could not be evaluated, so nothing is allowed.",
 }
 TOKEN_SECONDS = 60
+# An event names no more. Of a thousand organisations each may forbid the same for its own reason.
+REASONS_NAMED_MAX = 64
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ def conclude(
     if verdict.errors:
         return _denied((POLICY_ERROR,), at=at)
     if not verdict.allowed:
-        return _denied(tuple(sorted(rule.id for rule in verdict.rules)) or (NO_POLICY_PERMITS,), at=at)
+        return _denied(_reasons(verdict.rules) or (NO_POLICY_PERMITS,), at=at)
     ordinary = tuple(rule for rule in verdict.rules if not rule.breaks_glass)
     rules = ordinary or verdict.rules
     if not rules:
@@ -203,7 +206,7 @@ def conclude(
         until = min(until, covering.until)
     return Answer(
         allowed=True,
-        reasons=tuple(sorted(rule.id for rule in rules)),
+        reasons=_reasons(rules),
         obligations=tuple(sorted({obligation for rule in rules for obligation in rule.obligations})),
         valid_until=until,
         break_glass=not ordinary,
@@ -253,28 +256,30 @@ def replay(
     *,
     said_of_patient: Iterable[EventData],
     said_of_record: Iterable[EventData],
-    parties: Mapping[str, Party],
+    ring: KeyRing,
 ) -> Inputs:
     """Return what the policies saw when they decided, from the topics: its digest is `decision.inputs`.
 
-    The events are those that took effect on the patient, on consent's and on storage's topic, and `parties`
-    the key ring's, each up to the decision's `state_positions`.
+    The events are those that took effect on the patient, on consent's and on storage's topic; they and the
+    key ring are up to the decision's `state_positions`.
+
+    Raises:
+        RejectedError: the principal's member was suspended or expelled, so it could ask for nothing.
     """
     state, subject = PatientState(), SubjectState()
     for event in said_of_patient:
         state = evolve(state, event)
     for event in said_of_record:
         subject = evolve_subject(subject, event)
-    party = parties[decision.principal]
     question = Question(
-        principal=Asking(party.did, party.kind, party.roles, party.member, request=decision.request),
+        principal=Asking.of(ring.caller(decision.principal), decision.request),
         action=decision.action,
         object=decision.object,
         patient=decision.patient,
         purpose=decision.purpose,
         break_glass=decision.emergency,
     )
-    patients = patients_among(state.dids, parties)
+    patients = patients_among(state.dids, ring.parties)
     return inputs_of(question, state=state, patients=patients, subject=subject, at=decision.decided_at)
 
 
@@ -300,6 +305,11 @@ def glass_broken(
         statement=statement,
         request=question.principal.request,
     )
+
+
+def _reasons(rules: Iterable[Rule]) -> tuple[str, ...]:
+    """Return the rules that decided, of very many the first by their ids."""
+    return tuple(sorted(rule.id for rule in rules)[:REASONS_NAMED_MAX])
 
 
 def _denied(reasons: tuple[str, ...], *, at: datetime) -> Answer:

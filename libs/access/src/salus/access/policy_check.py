@@ -11,8 +11,10 @@ from itertools import islice, pairwise
 
 import cedarpy
 
-from salus.access.cedar import CedarPolicies, PolicySetError
+from salus.access.cedar import NAME_RULE, CedarPolicies, is_name
+from salus.access.decisions import WORDS
 from salus.access.law import LAW_REASONS
+from salus.access.parsed_policies import PolicySetError, parsed
 from salus.access.policy_files import POLICIES_SUFFIX, SCHEMA_SUFFIX
 from salus.access.policy_texts import POLICIES_MAX, Place, PolicyText, excess_of, policies_in
 from salus.events.contexts.consent import POLICY_CHARS_MAX, POLICY_FILES_MAX
@@ -29,6 +31,11 @@ _SIGNS = frozenset("@(){}[]<>=!&|+-*/.,:;?")
 _NUMBERED = re.compile(r"\[?policy(\d+)\]? ?")
 _FOR_POLICY = re.compile(r"^for policy `policy\d+`, ")
 _QUOTED = re.compile(r"`([A-Za-z_]\w*)`")
+# Whoever reads a file sees what Cedar reads: but for tabs and line ends it has no control character (C0, C1),
+# nothing that turns the direction of what follows, and nothing that some readers alone take for a line end.
+_ODD = re.compile(
+    "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]|\\r(?!\\n)"
+)
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*[.](cedar|cedarschema)")
 
 
@@ -108,8 +115,10 @@ def _problems_of_files(contents: Mapping[str, bytes]) -> Iterator[Problem]:
         except UnicodeDecodeError as error:
             yield Problem("the file is not UTF-8", Place(name, data.count(b"\n", 0, error.start) + 1, 1))
         else:
-            if (at := text.find("\0")) >= 0:
-                yield Problem("the file holds a NUL character", Place(name, text.count("\n", 0, at) + 1, 1))
+            if (odd := _ODD.search(text)) is not None:
+                line = text.count("\n", 0, odd.start()) + 1
+                why = f"the file holds the character U+{ord(odd.group()):04X}, which editors do not show"
+                yield Problem(why, Place(name, line, 1))
     size = sum(map(len, contents.values()))
     if size > POLICY_BYTES_MAX:
         yield Problem(f"the files have {size} bytes together, at most {POLICY_BYTES_MAX}")
@@ -136,22 +145,31 @@ def _problems_of_texts(policies: Sequence[PolicyText]) -> Iterator[Problem]:
 
 
 def _problems_of_ids(policies: Sequence[PolicyText]) -> Iterator[Problem]:
-    ids = Counter(policy.id for policy in policies)
-    for policy in policies:
-        if not policy.id:
+    named = [(policy, _id_of(policy)) for policy in policies]
+    ids = Counter(name for _, name in named)
+    for policy, name in named:
+        if not name:
             yield Problem("the policy has no @id; reasons could not name it", policy.place())
-        elif policy.id in LAW_REASONS:
-            yield Problem("this @id is the law's, which no policy changes", policy.place(), policy.id)
-        elif any(token.text == "?" for token in policy.tokens):
-            yield Problem("policy templates are not used here", policy.place(), policy.id)
-        elif ids[policy.id] > 1:
-            yield Problem("two policies have this @id", policy.place(), policy.id)
+        elif name in LAW_REASONS or name in WORDS:
+            yield Problem("this @id is the law's, which no policy changes", policy.place(), name)
+        elif not is_name(name):
+            yield Problem(f"the @id is no name: {NAME_RULE}", policy.place(), name[:64])
+        elif ids[name] > 1:
+            yield Problem("two policies have this @id", policy.place(), name)
+
+
+def _id_of(policy: PolicyText) -> str | None:
+    """Return what Cedar reads as the policy's @id, which may be written with escapes."""
+    return parsed(policy).id
 
 
 def _syntax_problem(policy: PolicyText) -> Problem | None:
     """Return where the parser stops: it names what it did not expect, and not where that is."""
-    why = _refusal(policy.text)
-    if why is None:
+    try:
+        parsed(policy)
+    except PolicySetError as error:
+        why = str(error)
+    else:
         return None
     if why == _INCOMPLETE:
         return Problem(why, policy.place(policy.end), policy.id)

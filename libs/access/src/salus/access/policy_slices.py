@@ -7,19 +7,17 @@ without it the engine answers the same.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import cedarpy
 
 from salus.access.decisions import Inputs
+from salus.access.parsed_policies import Node, policy_set_of
 
 # Some 50 KB each. There is one for each action, and each organisation and purpose that policies name.
 SLICES_MAX = 1024
-Node = Mapping[str, Any]
 Facts = tuple[str | None, ...]
 _PRINCIPAL = {"Var": "principal"}
 _PATIENT = {".": {"left": {"Var": "resource"}, "attr": "patient"}}
@@ -57,11 +55,9 @@ class _Policy:
 class PolicySlices:
     """The policies of a set by what they need of a request."""
 
-    def __init__(self, document: Node, *, kept_max: int = SLICES_MAX) -> None:
-        """`document` is a policy set in Cedar's JSON, without templates."""
-        self._policies = [
-            _Policy(name, node, dict(_needs(node))) for name, node in document["staticPolicies"].items()
-        ]
+    def __init__(self, policies: Mapping[str, Node], *, kept_max: int = SLICES_MAX) -> None:
+        """`policies` are the policies of a set by name, in Cedar's JSON."""
+        self._policies = [_Policy(name, node, dict(_needs(node))) for name, node in policies.items()]
         # A value that no policy names is like any other.
         self._named: dict[str, set[str]] = {name: set() for name in FACTS}
         for policy in self._policies:
@@ -78,9 +74,9 @@ class PolicySlices:
         if (kept := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
             return kept
-        matching = {policy.name: policy.node for policy in self._policies if policy.may_match(facts)}
-        document = {"staticPolicies": matching, "templates": {}, "templateLinks": []}
-        made = cedarpy.PolicySet.from_json_str(json.dumps(document))
+        made = policy_set_of(
+            {policy.name: policy.node for policy in self._policies if policy.may_match(facts)}
+        )
         self._kept[key] = made
         if len(self._kept) > self._kept_max:
             self._kept.popitem(last=False)

@@ -6,6 +6,7 @@ validator passes over what is too deep for it. So each policy is looked at first
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ LEVELS_MAX = 32
 CONDITIONALS_MAX = 32
 TOKENS_MAX = 2000
 POLICIES_MAX = 2000
+# Cedar ends a comment and a line at either.
+_LINE_END = re.compile(r"[\r\n]")
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 
 
@@ -92,7 +95,8 @@ def tokens_in(source: str) -> Iterator[Token]:
     while at < end:
         begin, sign = at, source[at]
         if source.startswith("//", at):
-            at = source.find("\n", at) + 1 or end
+            ending = _LINE_END.search(source, at)
+            at = ending.end() if ending else end
             continue
         at += 1
         if sign.isspace():

@@ -17,10 +17,11 @@ from typing import Any, Literal
 import msgspec
 
 from salus.access.actors import Asking
-from salus.access.cedar import CedarPolicies, PolicySetError
+from salus.access.cedar import CedarPolicies
 from salus.access.decisions import Answer, Basis, Question, decided, inputs_digest, inputs_of, patients_among
 from salus.access.grants import GrantIndex
 from salus.access.law import answer_of
+from salus.access.parsed_policies import PolicySetError
 from salus.access.policy_check import usable
 from salus.access.policy_files import contents_of, digest_of
 from salus.access.state import (
@@ -266,15 +267,13 @@ class DecisionReplay:
         )
 
     def _again(self, service: str, data: AccessDecided, ring: KeyRing, other: CedarPolicies | None) -> _Again:
-        party = ring.parties.get(data.principal)
-        if party is None:
-            unknown = Difference("principal", data.principal, "nobody of that DID was registered")
-            return _Again((unknown,))
+        if (barred := _barred(ring, data.principal)) is not None:
+            return _Again((Difference("principal", data.principal, barred),))
         ends = ends_of(data.state_positions)
         of_patient, policies = self._folded(data.patient, ends), self._folded(service, ends).policies
         state, subject, at = of_patient.patient, of_patient.subject, data.decided_at
         question = Question(
-            principal=Asking(party.did, party.kind, party.roles, party.member, request=data.request),
+            principal=Asking.of(ring.caller(data.principal), data.request),
             action=data.action,
             object=data.object,
             patient=data.patient,
@@ -367,6 +366,13 @@ class DecisionReplay:
             return usable(files)
         except PolicySetError as error:
             return f"policy set {policy_set[:12]} cannot be used by this version: {error}"
+
+
+def _barred(ring: KeyRing, did: str) -> str | None:
+    """Return why nobody of that DID could ask for anything."""
+    if did not in ring.parties:
+        return "nobody of that DID was registered"
+    return None if ring.may_ask(did) else f"its member was {ring.membership_of(did).value}"
 
 
 def _differences(said: AccessDecided, follows: Mapping[str, object]) -> tuple[Difference, ...]:

@@ -53,8 +53,7 @@ def actor_of(party: Party) -> Actor:
 
 def asking(caller: Caller) -> Asking:
     """Return the caller of a command as the contract knows it."""
-    party = caller.party
-    return Asking(party.did, party.kind, party.roles, party.member, request=caller.request)
+    return Asking.of(caller.party, caller.request)
 
 
 async def granted(api: Api, body: models.GrantBody, caller: Caller, *, key: str | None) -> models.ConsentView:

@@ -8,7 +8,8 @@ from typing import Protocol
 
 import structlog
 
-from salus.access.cedar import CedarPolicies, PolicySetError
+from salus.access.cedar import CedarPolicies
+from salus.access.parsed_policies import PolicySetError
 from salus.access.policy_check import usable
 from salus.access.policy_files import contents_of
 from salus.access.state import PolicyText
