@@ -10,7 +10,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from salus.runtime import sqlite
+from salus.runtime import sqlite, sqlite_connection
 
 # Long enough for every statement of a fold, which may wait for another replica's transaction.
 STATEMENT_S_MAX = 60.0
@@ -47,7 +47,8 @@ def open_engine(
     A statement that runs longer than `statement_s_max` is ended. What a service rebuilds from elsewhere
     (`is_rebuilt`) may lack its last transactions after the machine has lost its power, and is whole yet.
     """
-    settings = _postgres_settings(statement_s_max) if url.startswith("postgresql") else {}
+    is_postgres = url.startswith("postgresql")
+    settings = _postgres_settings(statement_s_max) if is_postgres else _SQLITE_SETTINGS
     # Errors are logged, and the parameters of a statement say who did what: they stay out of them.
     engine = create_async_engine(url, hide_parameters=True, **settings)
     event.listen(engine.sync_engine, "do_connect", _connect)
@@ -55,6 +56,9 @@ def open_engine(
     if engine.dialect.name == "sqlite":
         sqlite.set_up(engine.sync_engine, statement_s_max=statement_s_max, is_rebuilt=is_rebuilt)
     return engine
+
+
+_SQLITE_SETTINGS: dict[str, Any] = {"connect_args": {"async_creator_fn": sqlite_connection.connect}}
 
 
 def _postgres_settings(statement_s_max: float) -> dict[str, Any]:
