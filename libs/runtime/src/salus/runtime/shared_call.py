@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Generic, TypeVar
 
 from salus.messaging.errors import BrokerAwayError
 
@@ -26,38 +26,46 @@ class SharedCall(Generic[_T]):
 
     def __init__(self, call: Callable[[], Awaitable[_T]]) -> None:
         self._call = call
-        # The answer of the call that has not begun yet.
-        self._next: asyncio.Future[_T] | None = None
+        # Those whom the call serves that has not begun yet, each by a future of their own: who gives up
+        # cancels nobody else's.
+        self._waiting: list[asyncio.Future[_T]] = []
         self._calling: asyncio.Task[None] | None = None
 
     async def __call__(self) -> _T:
         """Return an answer from after now; raises what the call raised."""
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_future()
-            # Whoever waits looks at it; nobody may be left who does.
-            self._next.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
-        mine = self._next
+        mine: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(mine)
         if self._calling is None:
             self._calling = asyncio.create_task(self._call_for_all(), name="shared-call")
-        return await asyncio.shield(mine)
+        return await mine
 
     async def _call_for_all(self) -> None:
+        asked: list[asyncio.Future[_T]] = []
         try:
-            while self._next is not None:
-                answer, self._next = self._next, None
+            while self._waiting:
+                asked, self._waiting = self._waiting, []
                 try:
-                    answer.set_result(await self._call())
+                    answer = await self._call()
                 except asyncio.CancelledError:
                     if _is_cancelled():
-                        answer.cancel()
                         raise
                     # Something that the call waited for was: who asked is not to end as if they were.
-                    answer.set_exception(BrokerAwayError("what was waited for has ended"))
+                    _fail(asked, BrokerAwayError("what was waited for has ended"))
                 except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
-                    answer.set_exception(error)
+                    _fail(asked, error)
+                else:
+                    for mine in asked:
+                        if not mine.done():
+                            mine.set_result(answer)
         finally:
             self._calling = None
-            if self._next is not None:
-                # Only a cancelled call leaves somebody waiting.
-                self._next.cancel()
-                self._next = None
+            # Only a cancelled call leaves somebody waiting.
+            for mine in (*asked, *self._waiting):
+                mine.cancel()
+            self._waiting = []
+
+
+def _fail(asked: Iterable[asyncio.Future[Any]], error: Exception) -> None:
+    for mine in asked:
+        if not mine.done():
+            mine.set_exception(error)
