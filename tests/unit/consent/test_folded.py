@@ -27,12 +27,13 @@ class Counted:
 
     def __init__(self, replica: Any) -> None:
         self._replica = replica
-        self.read = 0
+        self.read = self.looks = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._replica, name)
 
     async def rows_at(self, aggregates: Sequence[tuple[str, str]]) -> Any:
+        self.looks += 1
         self.read += sum(kind == PATIENTS.kind for kind, _ in aggregates)
         return await self._replica.rows_at(aggregates)
 
@@ -74,6 +75,20 @@ async def test_a_patient_is_read_once_and_again_when_she_has_changed() -> None:
         seen.append(store.read)
 
     assert [more - before for before, more in itertools.pairwise(seen)] == [1, 0, 1, 1]
+
+
+async def test_who_changes_a_patient_reads_her_whole_at_once_and_as_of_her_version() -> None:
+    topics = MemoryTopics([PATIENTS, SUBJECTS], catalogue=CATALOGUE)
+    store = Counted(topics.replica())
+    facts = FoldedFacts(store, store, service="did:web:c.example")
+    for number in range(3):
+        before, looks = await facts.facts_to_change(SHE), store.looks
+
+        assert (before.state, before.version) == (topics.state(PATIENTS, SHE), number)
+        assert [consent.id for consent in before.state.consents] == [f"c{n}" for n in range(number)]
+        assert looks == number + 1
+        topics.append(granted(SHE, number), subject=SHE)
+    assert (await facts.facts(SHE)).state == topics.state(PATIENTS, SHE)
 
 
 async def test_what_is_kept_has_an_end_and_an_erasure_is_seen_at_once() -> None:

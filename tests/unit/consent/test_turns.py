@@ -43,6 +43,7 @@ from salus.consent.domain.consents import (
     Unlink,
 )
 from salus.consent.handlers import execute
+from salus.consent.ports import Facts
 from salus.contracts.testing.turns import settled, turn_held
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
 from salus.events.did import LocalSigner
@@ -202,6 +203,31 @@ async def test_who_may_not_is_refused_without_waiting() -> None:
         await settled()
 
         assert isinstance(asking.exception(), Refusal)
+
+
+async def test_who_may_not_is_refused_without_waiting_while_others_wait_in_the_queue() -> None:
+    """Case A14, sibling: between two turns nobody has the patient's, and the next one waits in the queue."""
+    memory = made(state=LINKED)
+    async with memory.world.queues.of("command", PATIENT):
+        asking = asyncio.create_task(execute(a_grant(), actor=AS_STRANGER, at=NOW, world=memory.world))
+        await settled()
+
+        assert not memory.host.has_turns(PATIENT)
+        assert isinstance(asking.exception(), Refusal)
+
+
+async def test_a_command_that_nobody_is_before_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, looks = made(state=LINKED), []
+    looked = memory.world.facts.facts_to_change
+
+    async def counted(patient: str) -> Facts:
+        looks.append(patient)
+        return await looked(patient)
+
+    monkeypatch.setattr(memory.world.facts, "facts_to_change", counted)
+    await execute(a_grant(), actor=STEWARD, at=NOW, world=memory.world)
+
+    assert (len(memory.log), looks) == (1, [PATIENT])
 
 
 @pytest.mark.parametrize("revocation", [Revoke("c0", PATIENT), Unlink(PATIENT, SHE)])

@@ -130,7 +130,7 @@ def evolve(state: PatientState, event: EventData) -> PatientState:
     match event:
         case ConsentGranted() if all(consent.id != event.consent for consent in state.consents):
             kept = tuple(consent for consent in state.consents if consent.id != event.displaces)
-            return change(state, consents=(*kept, _consent(event)))
+            return change(state, consents=(*kept, consent_of(event)))
         case ConsentRevoked():
             epoch = next_epoch(state.epoch, event.epoch)
             consents = tuple(_revoked(c, epoch) if c.id == event.consent else c for c in state.consents)
@@ -217,7 +217,8 @@ def active_consents(state: PatientState, *, at: datetime) -> tuple[Consent, ...]
     return tuple(consent for consent in state.consents if consent.is_active(at))
 
 
-def _consent(event: ConsentGranted) -> Consent:
+def consent_of(event: ConsentGranted) -> Consent:
+    """Return the consent that was granted."""
     return Consent(
         id=event.consent,
         grantee=event.grantee,

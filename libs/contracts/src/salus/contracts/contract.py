@@ -49,8 +49,7 @@ class ContractHost(Generic[S]):
 
     async def state(self, aggregate: str) -> S:
         """Return the state of an aggregate, with everything folded that was published before the call."""
-        await self._follower.catch_up()
-        return (await self._load(aggregate))[0]
+        return (await self._look(aggregate))[0]
 
     async def states(self, aggregates: Collection[str]) -> dict[str, S]:
         """Return these aggregates by id, with everything folded that was published before; not empty ones."""
@@ -58,13 +57,23 @@ class ContractHost(Generic[S]):
         loaded = await self._store.load_some(self._contract.kind, aggregates)
         return {key: self._contract.decode(raw) for key, raw in loaded.items()}
 
+    def has_turns(self, aggregate: str) -> bool:
+        """Tell whether a command on the aggregate is under way here, for which another one would wait."""
+        return aggregate in self._turns
+
     async def execute(
-        self, aggregate: str, decide: Callable[[S], EventData | Awaitable[EventData]]
+        self,
+        aggregate: str,
+        decide: Callable[[S], EventData | Awaitable[EventData]],
+        *,
+        look: Callable[[], Awaitable[tuple[S, int]]] | None = None,
     ) -> EventData:
         """Decide, publish, and return the event once it has taken effect.
 
         If another command was first, `decide` is asked again with the state after that. What else it goes
-        by, as who the asker is, it looks up itself, for it may have waited for its turn. A crash after
+        by, as who the asker is, it looks up itself, for it may have waited for its turn. Who reads more for
+        it than the state gives `look`, which reads all of that after a barrier, and returns the state with
+        the version that belongs to it. A crash after
         publishing leaves an event that will be folded on the next start; the caller does not know and may
         repeat the command, which the contract then refuses or finds done.
 
@@ -78,8 +87,7 @@ class ContractHost(Generic[S]):
         async with turn:
             without_right = 0
             for _ in range(DECISIONS_MAX):
-                await self._follower.catch_up()
-                state, version = await self._load(aggregate)
+                state, version = await (self._look(aggregate) if look is None else look())
                 decided = decide(state)
                 data = await decided if isinstance(decided, Awaitable) else decided
                 outcome = await self._writer.write(data, subject=aggregate, expected_version=version)
@@ -98,6 +106,10 @@ class ContractHost(Generic[S]):
                     case _:
                         assert_never(outcome)
         raise ProblemError(409, "conflict", "other changes of the same thing were first; read it again")
+
+    async def _look(self, aggregate: str) -> tuple[S, int]:
+        await self._follower.catch_up()
+        return await self._load(aggregate)
 
     async def _load(self, aggregate: str) -> tuple[S, int]:
         contract = self._contract

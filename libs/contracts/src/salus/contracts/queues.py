@@ -19,3 +19,7 @@ class Queues:
     def of(self, kind: str, aggregate: str) -> asyncio.Lock:
         """Return what is held by the one that is under way."""
         return self._locks.setdefault((kind, aggregate), asyncio.Lock())
+
+    def has_any(self, kind: str, aggregate: str) -> bool:
+        """Tell whether one is under way or waits."""
+        return (kind, aggregate) in self._locks

@@ -13,7 +13,7 @@ from salus.access.actors import Actor, Asking
 from salus.access.decisions import (
     patients_among,
 )
-from salus.access.state import Consent, PatientState, PolicyState
+from salus.access.state import Consent, PatientState, PolicyState, SubjectState, consent_of
 from salus.consent.domain.consents import (
     Command,
     Grant,
@@ -33,6 +33,7 @@ from salus.consent.ports import World
 from salus.contracts.contract import NameTakenError
 from salus.contracts.rules import RulesHost
 from salus.contracts.rules import adopt as state_rules
+from salus.events.contexts.consent import ConsentGranted
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.runtime.auth import party_that_signed
@@ -51,33 +52,42 @@ async def execute(command: Command, *, actor: Asking, at: datetime, world: World
     """
     revokes = isinstance(command, Revoke | Unlink)
     (world.limits.revocations if revokes else world.limits.commands).take(actor)
+    subject = SubjectState()
 
-    async def decided(state: PatientState | None = None) -> EventData:
-        known = await world.facts.facts(command.patient)
+    async def look() -> tuple[PatientState, int]:
+        nonlocal subject
+        known = await world.facts.facts_to_change(command.patient)
+        subject = known.subject
+        return known.state, known.version
+
+    async def decided(state: PatientState) -> EventData:
         ring = await world.ring.catch_up()
         # It may have waited: what ended meanwhile, a key above all, has ended.
         turn = max(at, world.now())
         asking, asked = as_known(actor, ring, at=turn), _as_found(command, ring)
-        return decide(state or known.state, asked, actor=asking, subject=known.subject, at=turn)
+        return decide(state, asked, actor=asking, subject=subject, at=turn)
 
-    # Who may not is refused at once, and keeps nobody waiting. Who may is asked again in their turn.
-    await decided()
+    if world.patients.has_turns(command.patient) or world.queues.has_any("command", command.patient):
+        # Who may not is refused at once, and keeps nobody waiting. Who may is asked again in their turn.
+        await decided((await look())[0])
     async with nullcontext() if revokes else world.queues.of("command", command.patient):
-        return await world.patients.execute(command.patient, decided)
+        return await world.patients.execute(command.patient, decided, look=look)
 
 
 async def grant(command: Grant, *, actor: Asking, at: datetime, repeatable: bool, world: World) -> Consent:
-    """Grant a consent and return it, if it stands.
+    """Grant a consent and return it.
 
     If the command is `repeatable` (its id was derived from the caller's Idempotency-Key), a second time
-    finds the first's consent.
+    finds the first's consent, if it stands.
 
     Raises:
         Refusal: as `execute`; `consent-revoked` or `consent-over` if the first's does not stand any more;
             `idempotency-key-reused` if that was another consent, or one that is listed no longer.
     """
     try:
-        await execute(command, actor=actor, at=at, world=world)
+        event = await execute(command, actor=actor, at=at, world=world)
+        assert isinstance(event, ConsentGranted)  # noqa: S101  # it is what a grant becomes
+        return consent_of(event)
     except (Refusal, NameTakenError) as refusal:
         if refusal.code not in {"consent-exists", "name-taken"} or not repeatable:
             raise

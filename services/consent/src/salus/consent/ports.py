@@ -25,13 +25,20 @@ _T = TypeVar("_T")
 class Patients(Protocol):
     """The contract's host: executes commands on patients' aggregates."""
 
+    def has_turns(self, aggregate: str) -> bool:
+        """Tell whether a command on the patient is under way, for which another one would wait."""
+
     async def execute(
-        self, aggregate: str, decide: Callable[[PatientState], Awaitable[EventData]]
+        self,
+        aggregate: str,
+        decide: Callable[[PatientState], Awaitable[EventData]],
+        *,
+        look: Callable[[], Awaitable[tuple[PatientState, int]]] | None = None,
     ) -> EventData:
         """Decide, publish and return once the event has taken effect; raises Refusal or ProblemError.
 
         Commands on one patient take turns; `decide` is asked when it is this one's turn, and again if
-        another replica was first.
+        another replica was first. What it goes by is what `look` returns, if that is given.
         """
 
 
@@ -40,7 +47,7 @@ class Facts:
     """What is known of a patient, and up to where the topics had been folded that it follows from.
 
     `policy_set` is the digest of the policy set that is in force there; `grants` are her consents in `state`,
-    found by what they allow.
+    found by what they allow; `version` is the one that a command on her expects.
     """
 
     state: PatientState
@@ -48,6 +55,7 @@ class Facts:
     policy_set: str
     positions: Mapping[Partition, int]
     grants: GrantIndex
+    version: int
 
 
 class FactSource(Protocol):
@@ -55,6 +63,9 @@ class FactSource(Protocol):
 
     async def facts(self, patient: str) -> Facts:
         """Return what is known of the patient; nothing is known of one that no event named."""
+
+    async def facts_to_change(self, patient: str) -> Facts:
+        """Return what is known of the patient, as `facts` does, for who is about to change it."""
 
     async def facts_of(self, patients: Collection[str]) -> Mapping[str, Facts]:
         """Return what is known of each of the patients, all at the same positions."""

@@ -25,6 +25,7 @@ from salus.contracts.fold_tables import Loaded, Pair
 from salus.contracts.ports import Fold, States
 from salus.events.contexts.consent import PolicySetActivated, PolicySetAdopted, PolicySetProposed
 from salus.events.event_types import EventData
+from salus.events.state_positions import Partition
 
 CONSENT_TOPIC = "salus.consent.events"
 STORAGE_TOPIC = "salus.storage.events"
@@ -116,6 +117,17 @@ class FoldedFacts:
         """Return what is known of the patient now; raises MessagingError when Kafka is away."""
         return (await self.facts_of((patient,)))[patient]
 
+    async def facts_to_change(self, patient: str) -> Facts:
+        """Return what is known of the patient now, for who changes it; raises as `facts`.
+
+        Her state is read at once: who changed it before has made what is kept of it old.
+        """
+        await self._follower.catch_up()
+        keys = ((_VERSION, patient), (SUBJECTS.kind, patient), self._policies, (PATIENTS.kind, patient))
+        ends, rows = await self._store.rows_at(keys)
+        known = self._known(patient, rows) or self._keep(patient, rows)
+        return self._facts({patient: known}, rows, ends)[patient]
+
     async def facts_of(self, patients: Collection[str]) -> Mapping[str, Facts]:
         """Return what is known of each now, all at the same positions; raises as `facts`."""
         await self._follower.catch_up()
@@ -127,14 +139,18 @@ class FoldedFacts:
             # Whole, and anew: what the first statement said may be over.
             ends, rows = await self._store.rows_at([*short, *((PATIENTS.kind, p) for p in patients)])
             known = {patient: self._known(patient, rows) or self._keep(patient, rows) for patient in patients}
+        return self._facts({name: one for name, one in known.items() if one is not None}, rows, ends)
+
+    def _facts(
+        self, known: Mapping[str, _Patient], rows: Mapping[Pair, Loaded], ends: Mapping[Partition, int]
+    ) -> dict[str, Facts]:
         policies = rows.get(self._policies)
         in_force = POLICIES.decode(policies.state).policy_set if policies else ""
         found: dict[str, Facts] = {}
         for patient, one in known.items():
             subject = rows.get((SUBJECTS.kind, patient))
             about = SUBJECTS.decode(subject.state) if subject else SubjectState()
-            if one is not None:
-                found[patient] = Facts(one.state, about, in_force, ends, one.grants)
+            found[patient] = Facts(one.state, about, in_force, ends, one.grants, one.version)
         return found
 
     def _known(self, patient: str, rows: Mapping[Pair, Loaded]) -> _Patient | None:
