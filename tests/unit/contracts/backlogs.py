@@ -150,8 +150,8 @@ async def rebuild(url: str, records: Sequence[Record]) -> dict[str, list[tuple[A
     """Fold all there is, from where the database has it, and return what it holds then."""
     async with open_fold_store(url) as store:
         follower = await follower_on(store, TopicOfBatches(records))
-        async with running(follower), asyncio.timeout(60):
-            await follower._until(lambda: follower._is_rebuilt)
+        async with running(follower):
+            assert await follower._waits.until(lambda: follower._is_rebuilt, seconds=60)
         return await rows_in(store)
 
 

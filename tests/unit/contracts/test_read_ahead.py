@@ -131,7 +131,7 @@ async def test_no_more_than_two_batches_wait_for_the_one_that_is_written(
             await asyncio.sleep(0)
             polls = topic.polls
             may_write.set()
-            await follower._until(lambda: follower._is_rebuilt)
+            assert await follower._waits.until(lambda: follower._is_rebuilt, seconds=60)
 
     assert polls == 1 + fold.BATCHES_AHEAD_MAX == 3
 

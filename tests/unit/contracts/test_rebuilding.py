@@ -107,7 +107,7 @@ async def test_what_was_read_ahead_of_a_batch_that_failed_is_read_again(
         )
         running = asyncio.create_task(follower.run())
         async with asyncio.timeout(60):
-            await follower._until(lambda: follower._is_rebuilt)
+            assert await follower._waits.until(lambda: follower._is_rebuilt, seconds=60)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         wanted = [Position(*AT, offset) for offset in range(6)]

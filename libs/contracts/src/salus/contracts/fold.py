@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from salus.contracts.fold_batch import FoldBatch
 from salus.contracts.fold_marks import mark_of, require_same_topics
 from salus.contracts.fold_store import OUTCOMES_KEPT, FoldStore, open_fold_store
+from salus.contracts.fold_waits import Fact, FoldWaits
 from salus.contracts.projection import Contract, digest_of, tables_of
 from salus.contracts.reactors import Reactor
 from salus.contracts.record_judge import RecordJudge, Verdict
@@ -98,7 +99,7 @@ class Follower:
         self._ends = SharedCall(self._ask_ends)
         self._folded: dict[tuple[str, int], int] = {}
         self._outcomes: OrderedDict[Position, _Folded] = OrderedDict()
-        self._moved = asyncio.Event()
+        self._waits = FoldWaits()
         self._trouble: Exception | None = None
         self._rewind = False
         # What follows the records that are written now, while there is a backlog: in the order of the topic.
@@ -158,12 +159,9 @@ class Follower:
             RebuildingError: it is not, and goes on.
             MessagingError: as `check`.
         """
-        try:
-            async with asyncio.timeout(LOOK_S):
-                await self._until(lambda: self._is_rebuilt)
-        except TimeoutError:
+        if not await self._waits.until(lambda: self._is_rebuilt, seconds=LOOK_S):
             await self.check()
-            raise MessagingError("folding has not begun yet") from None
+            raise MessagingError("folding has not begun yet")
 
     def _rebuilding(self, goal: Mapping[tuple[str, int], int]) -> RebuildingError:
         folded = sum(min(self._folded.get(at, 0), end) for at, end in goal.items())
@@ -209,18 +207,9 @@ class Follower:
             return Unknown("Kafka acknowledged another record in its place")
         return folded.outcome
 
-    async def _wait(self, fact: Callable[[], bool]) -> None:
-        if fact():
-            return
-        try:
-            async with asyncio.timeout(OUTCOME_WAIT_S):
-                await self._until(fact)
-        except TimeoutError:
-            raise MessagingError(f"the fold did not get there within {OUTCOME_WAIT_S} s") from None
-
-    async def _until(self, fact: Callable[[], bool]) -> None:
-        while not fact():
-            await self._moved.wait()
+    async def _wait(self, fact: Fact) -> None:
+        if not await self._waits.until(fact, seconds=OUTCOME_WAIT_S):
+            raise MessagingError(f"the fold did not get there within {OUTCOME_WAIT_S} s")
 
     async def _fold_next(self) -> None:
         if self._rewind:
@@ -251,8 +240,7 @@ class Follower:
             self._outcomes.popitem(last=False)
         self._folded.update(ends)
         self._note_progress(self._goal)
-        self._moved.set()
-        self._moved = asyncio.Event()
+        self._waits.tell()
 
     async def fold_up_to(self, ends: Mapping[tuple[str, int], int]) -> None:
         """Fold up to exactly these positions, for a comparison: from the beginning, and not beside `run`.
