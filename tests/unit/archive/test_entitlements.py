@@ -149,6 +149,16 @@ def test_of_one_id_the_decision_counts_that_was_appended_first_in_whatever_order
         assert judge.lacking == len(judge.found())
 
 
+def test_equal_questions_under_one_key_at_once_have_one_decision(judge: Judge) -> None:
+    """Case redA8 5: each of them is stated, and claims the decision's name; but for the first none counts."""
+    judge.say(decision(0, claims=(b"name",)))
+    judge.say(decision(1, claims=(b"another request", b"name"), event="e-1"))
+    judge.say(decision(2, claims=(b"a third",), event="e-2"))
+    judge.say(read(3))
+
+    assert judge.found() == {(2, "a decision under the id of another")}
+
+
 def test_a_decision_that_is_accepted_twice_is_one(judge: Judge) -> None:
     judge.say(decision(0))
     judge.say(decision(5, event="e-0"))

@@ -158,11 +158,10 @@ class Entitlements:
     def _lack_of(self, case: Case) -> LackOfRight | None:
         match case.served:
             case ServedDecision() as served:
-                # The very event may be accepted again, long after it was: that is no other decision.
                 first = self._store.decision(served.decision)
-                if first is not None and first.event != served.event:
-                    return LackOfRight("a decision under the id of another")
-                return self._facts.of_emergency(served)
+                if first is None or _is_the_same(first, served):
+                    return self._facts.of_emergency(served)
+                return LackOfRight("a decision under the id of another")
             case ServedRead() as served:
                 return self._of_decision(served, action="read", named=served.object)
             case ServedUpload() as served if self._rests_on_decision(served):
@@ -204,6 +203,15 @@ class Entitlements:
         else:
             return None
         return LackOfRight(f"done under a decision that {why}")
+
+
+def _is_the_same(first: ServedDecision, again: ServedDecision) -> bool:
+    """Tell whether a decision is the first one of its id, or of no effect beside it.
+
+    The very event may be accepted again, long after it was. And who asks at once several times what may be
+    asked again has one decision: each statement of it claims a name, which the first one has.
+    """
+    return first.event == again.event or not set(first.claims).isdisjoint(again.claims)
 
 
 def _appended(case: Case) -> tuple[float, int, int]:
