@@ -33,8 +33,9 @@ from salus.access.state import (
     evolve_subject,
 )
 from salus.archive.building import BEGIN, ChainBuilder
-from salus.archive.decision_replay import DecisionReplay, Replayed
+from salus.archive.decision_replay import DecisionReplay
 from salus.archive.replay import SealedBlock
+from salus.archive.replayed_decision import Replayed
 from salus.consent.adapters.release import policies_folder
 from salus.events.contexts import CATALOGUE, consent, identity
 from salus.events.contexts.consent import Action, EmergencyReason, PolicyFile
@@ -77,6 +78,16 @@ def ring_with_operators() -> KeyRing:
     return ring
 
 
+@dataclass(frozen=True)
+class StateOf:
+    """What decisions are made by, and up to where it was read."""
+
+    patient: PatientState
+    subject: SubjectState
+    policies: PolicyState
+    positions: dict[Partition, int]
+
+
 @dataclass
 class DecidedLedger(ServedLedger):
     """What consent decides, by a state that the test folds itself, event by event."""
@@ -102,6 +113,14 @@ class DecidedLedger(ServedLedger):
         """Up to where everything is stated; the ring of the tests knows everybody from the beginning."""
         topics = ("salus.consent.events", "salus.storage.events")
         return {(t, 0): self._offsets.get((t, 0), 0) for t in topics} | {("salus.identity.events", 0): 0}
+
+    def state_now(self) -> StateOf:
+        """Return by what a decision would be made."""
+        return StateOf(self.patient, self.subject, self.policies, self.positions)
+
+    def be_in(self, state: StateOf) -> None:
+        """Decide by another state than what was stated last gave."""
+        self.patient, self.subject, self.policies = state.patient, state.subject, state.policies
 
     def adopt(self, files: tuple[PolicyFile, ...] = RELEASED, *, with_text: bool = True) -> None:
         """Let consent adopt its first policy set."""

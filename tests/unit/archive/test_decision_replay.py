@@ -13,7 +13,7 @@ from tests.unit.archive.decided_ledger import RELEASED, DecidedLedger, begun, po
 from tests.unit.archive.served_ledger import DOCTOR, HERSELF, HOSPITAL, OFFICER, PATIENT, THIEF, identifier
 
 from salus.access.policy_files import contents_of
-from salus.archive.decision_replay import Replayed
+from salus.archive.replayed_decision import Replayed
 from salus.events.contexts import consent, identity
 from salus.events.errors import RejectedError
 from salus.events.state_positions import state_positions
@@ -93,6 +93,42 @@ async def test_a_decision_that_does_not_follow_is_found(
     assert (honest.outcome, found.outcome) == ("same", "differs")
     assert named is None or fields(found) == named
     assert f"row {found.row} (salus.consent.events 0 {found.offset}, event consent-2)" in found.place
+
+
+@pytest.mark.parametrize("superseded", ["policies", "consent"])
+async def test_a_decision_by_a_state_of_long_ago_is_found(superseded: str) -> None:
+    """Cases redA8 6, redB8 6: the thief of consent's key chooses what was in force before."""
+    ledger = begun()
+    ledger.grant(OFFICER, DOCTOR)
+    before = ledger.state_now()
+    ledger.now += timedelta(minutes=30)
+    if superseded == "policies":
+        ledger.change_policies(policies(CLINICIANS_NEVER))
+    else:
+        ledger.revoke(HERSELF)
+    ledger.now += timedelta(minutes=30)
+    ledger.ask(DOCTOR)
+    now = ledger.state_now()
+    ledger.be_in(before)
+    ledger.ask(DOCTOR, state_positions=state_positions(before.positions))
+    ledger.be_in(now)
+    honest, found = await ledger.replayed(blocks=6)
+
+    assert (honest.outcome, honest.allowed) == ("same", False)
+    assert (found.outcome, found.allowed) == ("differs", True)
+    assert fields(found) == ["state_positions"]
+
+
+async def test_a_decision_that_is_dated_back_is_found() -> None:
+    ledger = begun()
+    ledger.grant(OFFICER, DOCTOR)
+    ledger.now += timedelta(days=30)
+    ledger.ask(DOCTOR)
+    ledger.ask(DOCTOR, decided_at=ledger.now - timedelta(days=30))
+    honest, found = await ledger.replayed(blocks=2)
+
+    assert (honest.outcome, found.outcome) == ("same", "differs")
+    assert "decided_at" in fields(found)
 
 
 async def test_a_longer_validity_than_follows_is_found() -> None:

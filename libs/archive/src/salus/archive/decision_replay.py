@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
-
-import msgspec
+from typing import Any
 
 from salus.access.actors import Asking
 from salus.access.cedar import CedarPolicies
@@ -37,15 +35,15 @@ from salus.archive.body import ACCEPTED
 from salus.archive.columns import columns_of_body
 from salus.archive.decision_store import Change, DecisionStore, Place, is_before
 from salus.archive.replay import SealedBlock
+from salus.archive.replayed_decision import Changed, Difference, Outcome, Replayed, shown
 from salus.archive.served_requests import CONSENT_TOPIC, STORAGE_TOPIC
+from salus.archive.stated_times import IDENTITY_TOPIC, STATE_TOPICS, StatedTimes
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.consent import AccessDecided, PolicySetAdopted, PolicySetProposed
-from salus.events.contexts.identity import PartyRegistered
 from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.events.effect import Applied, claims_of, effect_of
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
-from salus.events.event_types import type_of
 from salus.events.keyring import KeyRing
 from salus.events.state_positions import Partition, ends_of
 from salus.ledger.records import appended_at
@@ -64,56 +62,10 @@ COMPARED = (
 )
 StatesPolicies = PolicySetAdopted | PolicySetProposed
 _TOPICS = frozenset({CONSENT_TOPIC, STORAGE_TOPIC})
-IDENTITY: Partition = type_of(PartyRegistered).topic, 0
+IDENTITY: Partition = IDENTITY_TOPIC, 0
 _COLUMNS = ("topic", "partition", "offset", "timestamp", "status", "type", "value")
 # Subjects whose states are kept at hand, and policy sets that are parsed.
 SUBJECTS_MAX = 1000
-Outcome = Literal["same", "differs", "not-replayed"]
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """A field of a decision: what it says, and what follows from its state."""
-
-    field: str
-    said: str
-    follows: str
-
-
-class Changed(msgspec.Struct, frozen=True):
-    """What another policy set would have answered: whether it allows, and by which reasons."""
-
-    allowed: bool
-    reasons: tuple[str, ...]
-
-
-class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one decision: where it stands, what was decided, and what follows instead.
-
-    `why` says why it was not replayed, or what may explain a difference. `instead` is the answer of the other
-    policy set, if one was asked.
-    """
-
-    outcome: Outcome
-    shard: int
-    height: int
-    row: int
-    topic: str
-    partition: int
-    offset: int
-    event: str
-    decision: str
-    allowed: bool
-    reasons: tuple[str, ...]
-    policy_set: str
-    differences: tuple[Difference, ...] = ()
-    why: str | None = None
-    instead: Changed | None = None
-
-    @property
-    def place(self) -> str:
-        """Where it stands, in one line."""
-        at = f"{self.topic} {self.partition} {self.offset}"
-        return f"shard {self.shard} block {self.height} row {self.row} ({at}, event {self.event})"
 
 
 @dataclass(slots=True)
@@ -163,6 +115,7 @@ class DecisionReplay:
         self._within = within
         self._store = DecisionStore(folder)
         self._reached: dict[Partition, int] = {}
+        self._times = StatedTimes(self._store)
         self._subjects: OrderedDict[str, _Known] = OrderedDict()
         self._known_sets: Mapping[str, Mapping[str, bytes]] = {
             digest_of(files): files for files in known_sets
@@ -182,9 +135,10 @@ class DecisionReplay:
         """Take what a block holds of consent and storage; raises BodyError if it cannot be read."""
         for r in block.header.ranges:
             self._reached[r.topic, r.partition] = r.next
-        if not any(r.topic in _TOPICS and r.first < r.next for r in block.header.ranges):
+        if not any(r.topic in STATE_TOPICS and r.first < r.next for r in block.header.ranges):
             return
         columns = columns_of_body(block.body, names=_COLUMNS)
+        self._times.note(columns, self._reached)
         for row, topic in enumerate(columns["topic"]):
             if topic not in _TOPICS or columns["status"][row] != ACCEPTED:
                 continue
@@ -207,7 +161,7 @@ class DecisionReplay:
         if isinstance(event.data, AccessDecided):
             if self._within(place.height, appended):
                 position = ends_of(event.data.state_positions).get(IDENTITY, 0)
-                self._store.add_decision(place, position=position, value=value)
+                self._store.add_decision(place, position=position, appended=appended.timestamp(), value=value)
         elif event.type.changes:
             self._take_change(place, event, value)
 
@@ -235,10 +189,13 @@ class DecisionReplay:
 
         `ring_at` returns the key ring at a position; the positions never go back.
         """
-        for position, place, value in self._store.decisions():
-            yield self._replayed(place, decode_event(value, self._catalogue), ring_at(position), other)
+        for position, place, appended, value in self._store.decisions():
+            event = decode_event(value, self._catalogue)
+            yield self._replayed(place, event, ring_at(position), other, appended=appended)
 
-    def _replayed(self, place: Place, event: Event, ring: KeyRing, other: CedarPolicies | None) -> Replayed:
+    def _replayed(
+        self, place: Place, event: Event, ring: KeyRing, other: CedarPolicies | None, *, appended: float
+    ) -> Replayed:
         data = event.data
         assert isinstance(data, AccessDecided)  # noqa: S101  # only these were kept
         ends = ends_of(data.state_positions)
@@ -248,6 +205,8 @@ class DecisionReplay:
             again = _Again(why=f"its state rests on records of {topic} {partition} that are in no block here")
         else:
             again = self._again(event.envelope.source, data, ring, other)
+            if late := self._times.differences(data, ends, appended=appended):
+                again = replace(again, differences=(*late, *again.differences))
         return Replayed(
             outcome=again.outcome,
             shard=place.shard,
@@ -377,8 +336,4 @@ def _barred(ring: KeyRing, did: str) -> str | None:
 
 def _differences(said: AccessDecided, follows: Mapping[str, object]) -> tuple[Difference, ...]:
     pairs = ((name, getattr(said, name), value) for name, value in follows.items())
-    return tuple(Difference(name, _shown(one), _shown(two)) for name, one, two in pairs if one != two)
-
-
-def _shown(value: object) -> str:
-    return msgspec.json.encode(value).decode().strip('"')
+    return tuple(Difference(name, shown(one), shown(two)) for name, one, two in pairs if one != two)

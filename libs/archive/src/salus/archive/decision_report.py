@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 
 from salus.access.cedar import CedarPolicies
-from salus.archive.decision_replay import IDENTITY, DecisionReplay, Replayed
+from salus.archive.decision_replay import IDENTITY, DecisionReplay
 from salus.archive.deep import IdentityEvent, IdentityTopic, Judge, identity_rows, rightly_accepted
 from salus.archive.finality import require_final
 from salus.archive.fsck import Stores
 from salus.archive.log import LogReader
 from salus.archive.replay import ReplayError, logged_headers, replay
+from salus.archive.replayed_decision import Replayed
 from salus.archive.report import OnProgress, Progress
 from salus.archive.trust import Trust
 from salus.events.contexts import CATALOGUE

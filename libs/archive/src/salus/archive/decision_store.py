@@ -21,7 +21,9 @@ CREATE TABLE versions (
 CREATE TABLE claims (topic TEXT, name BLOB, PRIMARY KEY (topic, name)) WITHOUT ROWID;
 CREATE TABLE decisions (
     number INTEGER PRIMARY KEY, position INTEGER, shard INTEGER, height INTEGER, row INTEGER,
-    topic TEXT, part INTEGER, offset INTEGER, value BLOB);
+    topic TEXT, part INTEGER, offset INTEGER, appended REAL, value BLOB);
+CREATE TABLE reached (
+    topic TEXT, part INTEGER, newest REAL, next INTEGER, PRIMARY KEY (topic, part, newest)) WITHOUT ROWID;
 CREATE TABLE texts (policy_set TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
 CREATE INDEX by_position ON decisions (position, number);
 """
@@ -82,7 +84,7 @@ class DecisionStore:
             "INSERT INTO changes (subject, topic, part, offset, value) VALUES (?, ?, ?, ?, ?)", row
         )
 
-    def add_decision(self, place: Place, *, position: int, value: bytes) -> None:
+    def add_decision(self, place: Place, *, position: int, appended: float, value: bytes) -> None:
         """Keep a decision; `position` is that of the identity topic which it names."""
         row = (
             position,
@@ -92,10 +94,11 @@ class DecisionStore:
             place.topic,
             place.partition,
             place.offset,
+            appended,
             value,
         )
-        columns = "position, shard, height, row, topic, part, offset, value"
-        self._db.execute(f"INSERT INTO decisions ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
+        columns = "position, shard, height, row, topic, part, offset, appended, value"
+        self._db.execute(f"INSERT INTO decisions ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
 
     def add_text(self, policy_set: str, value: bytes) -> None:
         """Keep the first event that has the files of a policy set."""
@@ -119,11 +122,21 @@ class DecisionStore:
             (value,) = self._db.execute("SELECT value FROM changes WHERE number = ?", (number,)).fetchone()
             yield value
 
-    def decisions(self) -> Iterator[tuple[int, Place, bytes]]:
-        """Yield position, place and value of each decision, in the order of positions."""
-        query = "SELECT position, shard, height, row, topic, part, offset, value FROM decisions"
-        for position, *place, value in self._db.cursor().execute(f"{query} ORDER BY position, number"):
-            yield position, Place(*place), value
+    def decisions(self) -> Iterator[tuple[int, Place, float, bytes]]:
+        """Yield position, place, time of appending and value of each decision, in the order of positions."""
+        query = "SELECT position, shard, height, row, topic, part, offset, appended, value FROM decisions"
+        for position, *place, at, value in self._db.cursor().execute(f"{query} ORDER BY position, number"):
+            yield position, Place(*place), at, value
+
+    def reach(self, at: Partition, *, next_: int, newest: float) -> None:
+        """Keep that all before an offset, and nothing later, was appended until `newest`, in their order."""
+        self._db.execute("INSERT OR REPLACE INTO reached VALUES (?, ?, ?, ?)", (*at, newest, next_))
+
+    def reached(self, at: Partition, *, until: float) -> int:
+        """Return the end of a partition before which everything was appended by then, as blocks tell it."""
+        query = "SELECT next FROM reached WHERE topic = ? AND part = ? AND newest <= ? ORDER BY newest DESC"
+        found = self._db.execute(f"{query} LIMIT 1", (*at, until)).fetchone()
+        return 0 if found is None else int(found[0])
 
     def counted(self) -> int:
         """Return how many decisions there are."""

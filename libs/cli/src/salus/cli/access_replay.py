@@ -17,10 +17,10 @@ from salus.access.cedar import CedarPolicies
 from salus.access.parsed_policies import PolicySetError
 from salus.access.policy_check import usable
 from salus.access.policy_files import read_policies
-from salus.archive.decision_replay import Replayed
 from salus.archive.decision_report import DecisionReport, described, replay_decisions
 from salus.archive.errors import ArchiveError
 from salus.archive.fsck import Stores
+from salus.archive.replayed_decision import Replayed
 from salus.archive.report import OnProgress
 from salus.archive.report import Progress as Step
 from salus.archive.trust import Trust

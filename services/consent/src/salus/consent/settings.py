@@ -28,7 +28,10 @@ class Settings(ContractSettings):
         description="Questions in one request; a burst of denials at most.",
     )
     state_age_ms_max: int = Field(
-        default=5000, ge=100, description="How old what is known may be when a decision rests on it."
+        default=5000,
+        ge=100,
+        le=30_000,
+        description="How old what is known may be when a decision rests on it.",
     )
     public_url: str | None = Field(
         default=None,
