@@ -8,19 +8,22 @@ from typing import cast
 import pytest
 from tests.unit.cli.test_key_rotation import SHARD, Change, answering, change, recorded
 
+from salus.archive.blocks import BlockArchive
 from salus.archive.building import ChainBuilder
+from salus.archive.log import LogReader
 from salus.cli import chain_ends
 from salus.cli.chain_ends import require_endable
 from salus.cli.exits import CommandError
 from salus.cli.key_rotation import Reason, record_end
 from salus.cli.sharding import Standing, ended_shards, first_shards
+from salus.cli.signed_positions import SignedPositions
 from salus.crypto.keys import load_ed25519
 from salus.devkit.errors import DevkitError
-from salus.devkit.key_files import KeyFiles
+from salus.devkit.key_files import KeyFiles, Owner
 from salus.devkit.platform import Platform
 from salus.events.contexts.network import KeyRetired
 from salus.events.did import LocalSigner
-from salus.ledger.block import Handover
+from salus.ledger.block import Handover, header_key
 from salus.ledger.note import NoteSigner
 
 __all__ = ["change"]
@@ -89,6 +92,26 @@ async def test_a_chain_that_goes_on_does_not_end(platform: Platform, monkeypatch
     monkeypatch.setattr(chain_ends, "standing_of", answering(Standing(0, {}, (), None)))
     with pytest.raises(CommandError, match="nothing was found to be forged"):
         await require_endable(platform, 0, 2)
+
+
+@pytest.mark.parametrize("height", [2, 3, 4, 7])
+async def test_worthless_objects_keep_no_chain_from_its_end(
+    platform: Platform, change: Change, height: int
+) -> None:
+    """Case redB8 5: any sequencer's account of the store can leave such a thing, which nobody can remove."""
+    await chain(change, 1).seal([])
+    for shard in (0, 1):
+        await change.ledger.put(header_key(shard, height), b"garbage")
+    await require_endable(platform, 0, 2)
+    positions = SignedPositions(change.folder, BlockArchive(change.ledger), LogReader(change.log))
+
+    if height == 7:
+        assert await positions.next(Owner("sequencer", 0)) == 4
+    else:
+        # It stands where a block stands, or may have stood.
+        with pytest.raises(CommandError, match="is not what was signed"):
+            await positions.next(Owner("sequencer", 0))
+    assert await positions.next(Owner("sequencer", 1)) == 1
 
 
 async def test_who_took_from_a_block_that_goes_is_named(platform: Platform, change: Change) -> None:

@@ -19,7 +19,7 @@ from salus.cli.sharding import ended_shards
 from salus.cli.shards import app, standing_of
 from salus.cli.signed_positions import SignedPositions
 from salus.cli.state import running_platform
-from salus.devkit.key_files import KeyEntry, KeyFiles, Owner
+from salus.devkit.key_files import KeyEntry, KeyFiles
 from salus.devkit.platform import Platform
 from salus.ledger.block import parse_block_origin, parse_header
 from salus.ledger.errors import LedgerError
@@ -88,17 +88,27 @@ async def require_endable(platform: Platform, shard: int, before: int) -> None:
     stores = whom_and_where(None)[1].open()
     archive = BlockArchive(stores.ledger)
     positions = SignedPositions(platform.network, archive, LogReader(stores.log))
-    top = await positions.next(Owner("sequencer", shard))
-    if before > top or (before == top and shard not in ended_shards(network)):
-        raise CommandError(Exit.NO, f"shard {shard} has no block {before}: its last one is {top - 1}")
-    origins = {known["id"]: known["origin"] for known in network["shards"]}
+    # What lies behind is about to be void, so nobody asks whether it is whole.
+    if await positions.header(shard, before - 1) is None:
+        raise CommandError(Exit.NO, f"shard {shard} has no block {before - 1} that would be its last one")
+    if shard not in ended_shards(network) and await archive.header(shard, before) is None:
+        raise CommandError(Exit.NO, f"shard {shard} has no block {before}: its last one is {before - 1}")
+    await _require_not_taken(positions, shard, before)
+
+
+async def _require_not_taken(positions: SignedPositions, shard: int, before: int) -> None:
+    """Raise CommandError if another shard's block took from what would be void."""
+    origins = {known["id"]: known["origin"] for known in positions.folder.read()["shards"]}
     for other in sorted(origins.keys() - {shard}):
-        for height in range(await positions.next(Owner("sequencer", other))):
-            taken = _taken_from(await archive.header(other, height) or b"", origins[shard])
+        height = 0
+        while await positions.blocks.header(other, height) is not None:
+            # What its keys did not sign took nothing.
+            taken = _taken_from(await positions.header(other, height) or b"", origins[shard])
             if any(giver >= before for giver in taken):
                 sentence = f"block {height} of shard {other} took from block {max(taken)} of shard {shard}"
                 does = f"`salus shard end {other} --before {height}` first"
                 raise CommandError(Exit.NO, f"{sentence}: {does if height else 'it has no block before'}")
+            height += 1
 
 
 def _taken_from(note: bytes, origin: str) -> list[int]:

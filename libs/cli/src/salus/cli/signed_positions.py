@@ -1,7 +1,9 @@
 """Where a key may begin or end to count, by headers and checkpoints of which the signatures were verified.
 
-Who may write to a bucket can put there what he likes. What is not signed by the keys that count there, or is
-further than the blocks go, is refused: a key that was stolen must not count longer because of it.
+Who may write to a bucket can put there what he likes. A chain goes as far as headers that the keys sign which
+count there; what else lies behind its end is nothing. Only right at the end it is refused, for it may stand
+in the place of a block. A checkpoint that goes further than the blocks is refused as well: a key that was
+stolen must not count longer because of it.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class SignedPositions:
     async def next(self, owner: Owner) -> int:
         """Return the height of the next block of a shard, or the size of the next checkpoint at least."""
         if owner.role == "sequencer":
-            return await self._next_height(owner.number)
+            return await self._clear(owner.number, await self._next_height(owner.number))
         note = await self.log.checkpoint()
         return 1 if note is None else await self._size(note) + 1
 
@@ -44,6 +46,7 @@ class SignedPositions:
         """Return the position behind the newest block or checkpoint; None if the key did not sign that."""
         if entry.owner.role == "sequencer":
             end = await self._next_height(entry.owner.number, entry.first)
+            end = await self._clear(entry.owner.number, end)
             note = await self.blocks.header(entry.owner.number, end - 1) if end else None
             return end if note is not None and end > entry.first and _has_signed(entry, note) else None
         note = await self.log.checkpoint()
@@ -51,6 +54,22 @@ class SignedPositions:
             return None
         size = await self._size(note)
         return size + 1 if size >= entry.first else None
+
+    async def header(self, shard: int, height: int) -> bytes | None:
+        """Return a block's header if a key signs it that counts there, and it is not void."""
+        note = await self.blocks.header(shard, height)
+        return note if note is not None and self._why_not(shard, height, note) is None else None
+
+    async def _clear(self, shard: int, end: int) -> int:
+        """Return the height of the next block; raise CommandError if something else lies there."""
+        while (note := await self.blocks.header(shard, end)) is not None:
+            if is_void(self._keys(shard), end):
+                break
+            if (why := self._why_not(shard, end, note)) is not None:
+                raise _refused(header_key(shard, end), why)
+            # It was sealed while we looked.
+            end += 1
+        return end
 
     async def _size(self, note: bytes) -> int:
         """Return a checkpoint's size; each entry of the log is a block's header, so the blocks bound it."""
@@ -67,11 +86,11 @@ class SignedPositions:
     async def _next_height(self, shard: int, height: int = 0) -> int:
         """Return the height of the next block; there is one at every height below the one given."""
         step = 1
-        while await self._is_sealed(shard, height + step - 1):
+        while await self.header(shard, height + step - 1) is not None:
             height, step = height + step, step * 2
         while step > 1:
             step //= 2
-            if await self._is_sealed(shard, height + step - 1):
+            if await self.header(shard, height + step - 1) is not None:
                 height += step
         return height
 
@@ -86,18 +105,16 @@ class SignedPositions:
         origins = {described["id"]: described["origin"] for described in self.folder.read()["shards"]}
         return self._policy().shards[origins[shard]]
 
-    async def _is_sealed(self, shard: int, height: int) -> bool:
-        note = await self.blocks.header(shard, height)
-        if note is None or is_void(self._keys(shard), height):
-            return False
+    def _why_not(self, shard: int, height: int, note: bytes) -> str | None:
+        """Return why what lies there is no block of the chain; None if it is one."""
+        if is_void(self._keys(shard), height):
+            return "it is behind the end of the chain"
         origins = {described["id"]: described["origin"] for described in self.folder.read()["shards"]}
         try:
             found = self._policy().open_header(note, origins[shard]).height
         except LedgerError as error:
-            raise _refused(header_key(shard, height), str(error)) from None
-        if found != height:
-            raise _refused(header_key(shard, height), f"the header of height {found}")
-        return True
+            return str(error)
+        return None if found == height else f"the header of height {found}"
 
     def _policy(self) -> Policy:
         # Read each time: keys change over while we look, and a note may be by one that was just added.
