@@ -289,6 +289,24 @@ async def test_a_shard_that_stands_still_says_so_and_goes_on_when_the_block_is_r
     assert "shard 0 block 0" in finding["message"]
 
 
+async def test_a_block_that_was_refused_is_forgotten_where_its_chain_has_ended(trail: SqlTrail) -> None:
+    """Case redB8 1: an operator ended the chain before it, and audit stayed red until it was started anew."""
+    chain = Chain()
+    header = chain.seal(documents(1))
+    chain.objects[body_key(0, 0, header.root)] = b"broken"
+    indexer = indexer_of(chain, trail)
+    alarm = Alarm(FakeOutputs(), AROUND, lambda: NOON)
+    follower = Follower(indexer, alarm, announced=Bell(), grown=Bell(), poll_s=0.01)
+    await follower.step(0)
+    with pytest.raises(BlockRefusedError):
+        await follower.check()
+
+    chain.objects.clear()
+    await follower.step(0)
+
+    await follower.check()
+
+
 async def test_an_archive_that_is_away_is_waited_for(trail: SqlTrail) -> None:
     chain = Chain()
     chain.seal(documents(1))

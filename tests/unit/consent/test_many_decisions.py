@@ -291,6 +291,9 @@ NAMES = ("yes-1", "no-1", "yes-2", "no-2")
         ("permit_on_first_permit", NAMES, [True]),
         ("permit_on_first_permit", ("no-1", "Jane Roe", "yes-2", "yes-3"), [False, False, True]),
         ("permit_on_first_permit", ("no-1", "Jane Roe"), [False, False]),
+        # What is not well-formed is not answered behind the end either.
+        ("permit_on_first_permit", ("yes-1", "Jane Roe", "yes-2"), [True]),
+        ("deny_on_first_deny", ("no-1", "Jane Roe"), [False]),
     ],
 )
 async def test_evaluations_end_as_their_semantic_says(

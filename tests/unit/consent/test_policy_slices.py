@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from salus.access.cedar import CedarEngine, CedarPolicies
 from salus.access.decisions import Inputs
 from salus.access.parsed_policies import PolicySetError
-from salus.access.policy_slices import PolicySlices
+from salus.access.policy_slices import SLICE_MAX, PolicySlices
 
 FOLDER = files("salus.access").joinpath("policies")
 BASE, SCHEMA = (FOLDER.joinpath(name).read_text() for name in ("base.cedar", "salus.cedarschema"))
@@ -112,7 +112,7 @@ def text_of(policies: list[Any]) -> str:
 
 
 def slices_of(text: str) -> PolicySlices:
-    return PolicySlices(json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"], kept_max=2)
+    return PolicySlices(json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"], kept_max=40)
 
 
 # issue 14, Speed: 1,000 policies
@@ -145,6 +145,28 @@ def test_what_organisations_rule_for_themselves_is_asked_of_theirs_alone() -> No
     assert len(of_seven) == len(of_nobody) + 1
     assert len(of_nobody) < 15
     assert again is of_nobody
+
+
+def test_what_is_kept_has_a_bound_in_policies() -> None:
+    """Case redA8 8: hundreds of policies for all, and one for each of very many records."""
+    policies = [
+        *(f'permit (principal, action, resource) when {{ context.purpose == "p{n}" }};' for n in range(3)),
+        *(f'forbid (principal, action, resource == Salus::Record::"o{n}");' for n in range(60)),
+        *("permit (principal, action, resource) when { resource.patient.erased };" for _ in range(10)),
+    ]
+    slices = slices_of("\n".join(policies))
+    asked = [request(H, "person", X, H, "read", f"o{n}", "TREAT", False) for n in range(60)]
+    made = [slices.of(each) for each in asked]
+
+    assert [len(each) for each in made if each is not None] == [11] * 60
+    assert slices.of(asked[-1]) is made[-1]
+    assert slices.of(asked[0]) is not made[0]
+
+
+def test_of_very_many_policies_no_slice_is_made() -> None:
+    text = "permit (principal, action, resource) when { resource.patient.erased };" * (SLICE_MAX + 1)
+
+    assert slices_of(text).of(request(H, "person", X, H, "read", "o1", "TREAT", False)) is None
 
 
 @pytest.mark.parametrize(

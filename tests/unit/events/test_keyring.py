@@ -154,6 +154,8 @@ def test_while_her_member_is_suspended_somebody_has_the_role_of_a_patient_alone(
     roles = [set(ring.party_at(STRANGER.did, at).roles) for at in times]
 
     both = {"patient", "privacy-officer"}
+    # Meanwhile she acts for nobody: what patients allow the member is not hers (case redA8 11).
+    assert [ring.party_at(STRANGER.did, at).member for at in times] == [member, None, None, member]
     assert roles == [both, {"patient"}, {"patient"}, both]
     assert ring.party_between(STRANGER.did, NOON + later, EVENING).roles == {"patient"}
     assert [one.roles for one in ring.parties_between(STRANGER.did, NOON, EVENING + later)] == [

@@ -264,29 +264,51 @@ def test_what_is_no_time_to_the_one_rule_is_none_to_who_judges(written: Any) -> 
     assert not is_stated(asked_for(GRANT, method, target, said))
 
 
+DECISION = consent.AccessDecided(
+    decision=f"{PATIENT}/d",
+    principal=MEMBER.did,
+    action="read",
+    object="o",
+    patient=PATIENT,
+    purpose="TREAT",
+    allowed=False,
+    reasons=("no-policy-permits",),
+    policy_set="0" * 64,
+    inputs="0" * 64,
+    state_positions=(),
+    epoch=0,
+    decided_at=NOON,
+    valid_until=NOON,
+    request=msgspec.structs.replace(UNASKED, by=MEMBER.did),
+)
+
+
 @pytest.mark.parametrize(
     ("service", "asks"), [("storage", True), ("trials", True), (WORDS, False), ("salus:trials", False)]
 )
 def test_who_asks_for_a_decision_names_the_service_that_acts_by_it_and_no_words(service, asks):
     """Issue 13, section 2: a decision is meant for any service."""
-    data = consent.AccessDecided(
-        decision=f"{PATIENT}/d",
-        principal=MEMBER.did,
-        action="read",
-        object="o",
-        patient=PATIENT,
-        purpose="TREAT",
-        allowed=False,
-        reasons=("no-policy-permits",),
-        policy_set="0" * 64,
-        inputs="0" * 64,
-        state_positions=(),
-        epoch=0,
-        decided_at=NOON,
-        valid_until=NOON,
-        request=msgspec.structs.replace(UNASKED, by=MEMBER.did),
-    )
     body = {"action": "read", "object": "o", "patient": PATIENT, "purpose": "TREAT", "service": service}
     asked = Asked.of(method="POST", target="/decisions", body=json.dumps(body).encode(), digest=None)
+
+    assert CATALOGUE.asks_for(asked, DECISION) == asks
+
+
+@pytest.mark.parametrize(
+    ("path", "item", "asks"),
+    [
+        ("/access/v1/evaluation", None, True),
+        ("/access/v1/evaluation", 0, False),
+        ("/access/v1/evaluations", 0, True),
+        ("/access/v1/evaluations", consent.QUESTIONS_MAX - 1, True),
+        # One request was good for any number of decisions (case redA8 10).
+        ("/access/v1/evaluations", consent.QUESTIONS_MAX, False),
+        # Without a list it is one evaluation (case redA8 9).
+        ("/access/v1/evaluations", None, True),
+    ],
+)
+def test_an_authzen_request_asks_for_so_many_decisions(path, item, asks):
+    data = msgspec.structs.replace(DECISION, item=item)
+    asked = Asked.of(method="POST", target=path, body=None, digest="0" * 64)
 
     assert CATALOGUE.asks_for(asked, data) == asks

@@ -182,6 +182,7 @@ def test_a_patient_of_a_suspended_member_is_one_and_nothing_else(code: str) -> N
     _, party = verify_bearer(token(), ring=known, service="storage", now=NOW)
 
     assert party.roles == party_that_signed(CALLER.did, asked, known, at=NOW).roles == {"patient"}
+    assert party.member is None
 
 
 def test_whoever_was_reinstated_is_who_he_was() -> None:

@@ -16,8 +16,11 @@ import cedarpy
 from salus.access.decisions import Inputs
 from salus.access.parsed_policies import Node, policy_set_of
 
-# Some 50 KB each. There is one for each action, and each organisation and purpose that policies name.
-SLICES_MAX = 1024
+# What is kept has so many policies in all, of some 5 KB each. There is a slice for each action, and each
+# organisation and purpose that policies name.
+POLICIES_KEPT_MAX = 10_000
+# To make a larger one takes longer than to ask all policies.
+SLICE_MAX = 256
 Facts = tuple[str | None, ...]
 _PRINCIPAL = {"Var": "principal"}
 _PATIENT = {".": {"left": {"Var": "resource"}, "attr": "patient"}}
@@ -55,7 +58,7 @@ class _Policy:
 class PolicySlices:
     """The policies of a set by what they need of a request."""
 
-    def __init__(self, policies: Mapping[str, Node], *, kept_max: int = SLICES_MAX) -> None:
+    def __init__(self, policies: Mapping[str, Node], *, kept_max: int = POLICIES_KEPT_MAX) -> None:
         """`policies` are the policies of a set by name, in Cedar's JSON."""
         self._policies = [_Policy(name, node, dict(_needs(node))) for name, node in policies.items()]
         # A value that no policy names is like any other.
@@ -65,21 +68,28 @@ class PolicySlices:
                 self._named[name] |= values
         self._kept: OrderedDict[Facts, cedarpy.PolicySet] = OrderedDict()
         self._kept_max = kept_max
+        self._weight = 0
 
     def of(self, inputs: Inputs) -> cedarpy.PolicySet | None:
-        """Return the policies that the request can match; None if it is not one that `inputs_of` makes."""
+        """Return the policies that the request can match; None: all of them are to be asked.
+
+        Those can be very many, or the request is not one that `inputs_of` makes.
+        """
         if (facts := _facts(inputs)) is None:
             return None
         key = tuple(value if value in self._named[name] else None for name, value in facts.items())
         if (kept := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
             return kept
-        made = policy_set_of(
-            {policy.name: policy.node for policy in self._policies if policy.may_match(facts)}
-        )
+        matching = {policy.name: policy.node for policy in self._policies if policy.may_match(facts)}
+        if len(matching) > SLICE_MAX:
+            return None
+        made = policy_set_of(matching)
         self._kept[key] = made
-        if len(self._kept) > self._kept_max:
-            self._kept.popitem(last=False)
+        self._weight += 1 + len(made)
+        while self._weight > self._kept_max:
+            _, dropped = self._kept.popitem(last=False)
+            self._weight -= 1 + len(dropped)
         return made
 
 

@@ -59,10 +59,10 @@ def organisation_of(party: Party) -> str:
 
 
 def restricted(party: Party, membership: Membership) -> Party:
-    """Return a party with the roles that its member's standing leaves it."""
+    """Return a party with what its member's standing leaves it: roles of its own, and nobody to act for."""
     if membership is Membership.ACTIVE:
         return party
-    return replace(party, roles=party.roles & KEPT_ROLES)
+    return replace(party, roles=party.roles & KEPT_ROLES, member=None)
 
 
 @dataclass

@@ -261,11 +261,12 @@ class Follower:
             return False
         self._damaged.pop(shard, None)
         SHARDS_DAMAGED.set(len(self._damaged))
+        # What was refused was restored, or is behind the end of its chain now.
+        self.refused.pop(shard, None)
+        BLOCKS_REFUSED.set(len(self.refused))
         if count is None:
             self._ends[shard] = began
             return False
-        self.refused.pop(shard, None)
-        BLOCKS_REFUSED.set(len(self.refused))
         ENTRIES_INDEXED.inc(count)
         self._grown.ring()
         return True

@@ -221,6 +221,8 @@ def in_order(
                 break
         elif place in found:
             answers.append(answer_of(found[place]))
+            if until is not None and answers[-1].decision is until:
+                break
         else:
             break
     return answers

@@ -383,9 +383,10 @@ def _asks(asked: Asked, data: AccessDecided) -> bool:
     if data.request.by != data.principal or data.emergency is not None or data.break_glass:
         return False
     if asked.path[:1] == ("access",):
-        # Only the digest of an AuthZEN request is on the ledger.
+        # Only the digest of an AuthZEN request is on the ledger. Evaluations without a list of them are one.
         one = asked.is_("POST", "access", "v1", "evaluation")
-        return asked.digest is not None and (data.item is None if one else data.item is not None)
+        fits = data.item is None or (not one and data.item < QUESTIONS_MAX)
+        return asked.digest is not None and fits
     return data.item is not None and asked.is_("POST", "decisions", "batch") and _asks_many(asked, data)
 
 
