@@ -157,7 +157,7 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
     identity.KeyRevoked: lambda d: (
         "POST",
         _path("parties", d.did, "keys", "revoke"),
-        {"key_id": d.key_id, "reason": d.reason},
+        {"key_id": d.key_id, "reason": d.reason} | ({"since": d.since.isoformat()} if d.since else {}),
     ),
     identity.RoleGranted: lambda d: ("POST", _path("parties", d.did, "roles"), {"role": d.role}),
     identity.RoleWithdrawn: lambda d: ("DELETE", _path("parties", d.did, "roles", d.role), None),

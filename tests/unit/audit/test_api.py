@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 from tests.unit.audit.chain import Accepted, Chain, Refused
-from tests.unit.audit.people import founding
+from tests.unit.audit.people import founding, new_ring
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents, index_all
 
@@ -85,6 +85,7 @@ class World:
         self.trail = trail
         self.caller: Party | None = ANALYST
         self.grown = Bell()
+        self.ring = new_ring()
         self.reading = self.reading_of(trail)
         app = FastAPI()
         problems.install(app)
@@ -92,7 +93,13 @@ class World:
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://audit")
 
     def reading_of(self, trail: Any) -> Reading:
-        return Reading(trail=trail, around=AROUND, grown=self.grown, authenticate=self.authenticate)
+        return Reading(
+            trail=trail,
+            around=AROUND,
+            grown=self.grown,
+            authenticate=self.authenticate,
+            ring=lambda: self.ring,
+        )
 
     @property
     def did(self) -> str:

@@ -65,7 +65,7 @@ REFUSED = ReadRefused(
 def entry_of(data: Any, index: int = 0, *, appended_at: datetime = samples.NOON) -> TrailEntry:
     event = samples.event_of(data, source=samples.STORAGE)
     place = samples.place(index, appended_at=appended_at)
-    return describe(event, Applied(1), place, Directory(nobody()))
+    return describe(event, Applied(1), place, None, Directory(nobody()))
 
 
 def ocsf(data: Any, index: int = 0) -> dict[str, Any]:

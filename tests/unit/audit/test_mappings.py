@@ -102,7 +102,7 @@ def test_an_event_of_a_members_own_type_maps_and_tells_nothing_that_is_sealed(su
     data = entry.data(patient=PATIENT, ward="A.1", **({"content": content} if fields else {}))
     event = samples.event_of(data, source=samples.MEMBER, catalogue=CATALOGUE.with_types([entry]))
 
-    told = describe(event, Applied(0), samples.place(), Directory(nobody()))
+    told = describe(event, Applied(0), samples.place(), None, Directory(nobody()))
 
     check(told)
     assert (told.facts.object, told.facts.patient) == (getattr(data, subject), PATIENT)
@@ -115,7 +115,7 @@ def test_every_type_maps_to_valid_ocsf_and_fhir(name: str) -> None:
     @given(samples.data_of(CLASSES[name]), st.sampled_from([samples.MEMBER, samples.STORAGE]))
     def any_event_maps(data: Any, source: str) -> None:
         event = samples.event_of(data, source=source)
-        check(describe(event, Applied(1), samples.place(), Directory(nobody())))
+        check(describe(event, Applied(1), samples.place(), None, Directory(nobody())))
 
     any_event_maps()
 
@@ -132,7 +132,7 @@ def test_every_rejection_maps_to_valid_ocsf_and_fhir(reason: Reason) -> None:
 
 def _entry(data: Any, source: str, directory: Directory | None = None) -> TrailEntry:
     event = samples.event_of(data, source=source)
-    return describe(event, Applied(1), samples.place(), directory or Directory(nobody()))
+    return describe(event, Applied(1), samples.place(), None, directory or Directory(nobody()))
 
 
 def test_a_decision_by_consent_is_in_the_consent_profile_of_balp() -> None:
@@ -207,7 +207,7 @@ def test_who_signed_is_not_accused_of_where_others_put_it(reason: Reason) -> Non
 def test_an_event_type_newer_than_this_service_is_still_shown() -> None:
     named = Named("e-1", samples.MEMBER, "salus.trials.enrolled.v9", "subject-1", samples.NOON)
 
-    ocsf, _ = check(describe_unknown(named, samples.place(), Directory(nobody())))
+    ocsf, _ = check(describe_unknown(named, samples.place(), None, Directory(nobody())))
 
     assert ocsf["metadata"]["event_code"] == "salus.trials.enrolled.v9"
 
@@ -229,7 +229,7 @@ def test_an_event_of_a_service_that_joined_later_means_what_its_type_says_and_na
     value = encode_event(data, id="e-1", source=samples.STORAGE, subject="T-1", time=samples.NOON)
     event = decode_event(value, Catalogue([context]))
 
-    entry = describe(event, Applied(1), samples.place(), Directory(nobody()))
+    entry = describe(event, Applied(1), samples.place(), None, Directory(nobody()))
     check(entry)
 
     assert (entry.actor, entry.facts.object, entry.facts.behalf) == (CLINICIAN, "T-1", samples.MEMBER)

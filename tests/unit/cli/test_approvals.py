@@ -249,8 +249,17 @@ ACTS: Mapping[str, tuple[ApprovalRequest, list[str]]] = {
         [f"one more key sign as {BOSS}", KEY.id, "fingerprint", f"for {HOSPITAL}"],
     ),
     "revoke-key": (
-        request_of({"key_id": KEY.id, "reason": "left"}, target=ROLES.replace("roles", "keys/revoke")),
-        [f"revoke a key of {BOSS}", KEY.id, "as left", "fingerprint"],
+        request_of(
+            {"key_id": KEY.id, "reason": "compromised", "since": "2026-11-20T12:00:00Z"},
+            target=ROLES.replace("roles", "keys/revoke"),
+        ),
+        [
+            f"revoke a key of {BOSS}",
+            KEY.id,
+            "as compromised",
+            "fingerprint",
+            "since 2026-11-20 12:00:00 UTC is in doubt",
+        ],
     ),
     "grant-role": (
         request_of(),

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from salus.events.did import did_key_of, multibase_of
 from salus.events.party_form import objection_to_did
 from salus.identity.did_document import render
-from salus.identity.domain import HeldKey, PartyState
+from salus.identity.domain import PartyState
+from salus.identity.held_keys import HeldKey
 from salus.runtime.refusal import Refusal, require
 
 VECTORS = Path(__file__).parents[2] / "data" / "vc"

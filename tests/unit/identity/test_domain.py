@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -25,6 +26,7 @@ from salus.events.errors import RejectedError
 from salus.events.event_types import EventData
 from salus.events.fields import RoleName
 from salus.events.keyring import KeyRing
+from salus.events.parties import Operator
 from salus.events.rights import Actor
 from salus.identity.domain import (
     AddKey,
@@ -32,12 +34,12 @@ from salus.identity.domain import (
     GrantRole,
     PartyState,
     Register,
-    RevocationReason,
     RevokeKey,
     WithdrawRole,
     decide,
     evolve,
 )
+from salus.identity.held_keys import RevocationReason
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -234,6 +236,61 @@ def test_an_expired_key_does_not_count_as_another_key() -> None:
     )
 
 
+def test_a_stolen_key_is_revoked_back_to_the_moment_when_it_was_stolen() -> None:
+    stolen, earlier = NOW - timedelta(days=2), NOW - timedelta(days=3)
+    key = f"{NURSE}#key-1"
+    state = after(nurse(), RevokeKey(key, "compromised", stolen))
+    assert state.keys[0].doubted_since == stolen
+
+    # It turns out to have been stolen before that: doubt grows, and does not go back.
+    again = after(nurse(), RevokeKey(key, "compromised", stolen), RevokeKey(key, "compromised", earlier))
+    assert again.keys[0].doubted_since == earlier
+    assert refusal_of(again, RevokeKey(key, "compromised", stolen)) == "since-not-earlier"
+    # A key that was given up as rotated may turn out to have been stolen.
+    rotated = after(
+        nurse(), AddKey(a_key(NURSE, 2)), RevokeKey(key, "rotated"), RevokeKey(key, "compromised", stolen)
+    )
+    assert (rotated.keys[0].revoked, rotated.keys[0].doubted_since) == ("compromised", stolen)
+
+
+def test_doubt_says_why_and_not_when_it_cannot_be() -> None:
+    state, key = after(nurse(), AddKey(a_key(NURSE, 2))), f"{NURSE}#key-1"
+    assert refusal_of(state, RevokeKey(key, "rotated", NOW)) == "since-not-for-reason"
+    later = NOW + timedelta(seconds=1)
+    assert refusal_of(state, RevokeKey(key, "compromised", later)) == "since-in-future"
+
+
+def test_who_may_revoke_a_key_puts_a_month_in_doubt_and_operators_more() -> None:
+    state, key = after(nurse(), AddKey(a_key(NURSE, 2))), f"{NURSE}#key-1"
+    month, more = NOW - timedelta(days=31), NOW - timedelta(days=31, microseconds=1)
+    herself = Actor(did=NURSE, kind="person", roles=frozenset(), request=UNASKED, member=HOSPITAL)
+    for actor in (herself, MEMBER):
+        decide(state, RevokeKey(key, "compromised", month), actor=actor, at=NOW, catalogue=CATALOGUE)
+        with pytest.raises(Refusal) as refused:
+            decide(state, RevokeKey(key, "compromised", more), actor=actor, at=NOW, catalogue=CATALOGUE)
+        assert (refused.value.code, refused.value.status) == ("not-permitted", 403)
+    two = (Operator(OPERATOR.did, OPERATOR.did), Operator("did:web:second", "did:web:second"))
+    with pytest.raises(Refusal) as alone:
+        decide(
+            state,
+            RevokeKey(key, "compromised", more),
+            actor=OPERATOR,
+            at=NOW,
+            catalogue=CATALOGUE,
+            operators=two,
+        )
+    assert alone.value.code == "second-operator-needed"
+    seconded = replace(OPERATOR, second="did:web:second")
+    decide(
+        state,
+        RevokeKey(key, "compromised", more),
+        actor=seconded,
+        at=NOW,
+        catalogue=CATALOGUE,
+        operators=two,
+    )
+
+
 def test_an_unknown_or_revoked_key_is_not_revoked() -> None:
     state = after(nurse(), RevokeKey(f"{NURSE}#key-1", "left"))
 
@@ -364,19 +421,23 @@ _keys = st.integers(1, 6).map(lambda seed: a_key(NURSE, seed))
 _role_names: tuple[RoleName, ...] = ("clinician", "researcher", "patient")
 _reasons: tuple[RevocationReason, ...] = ("rotated", "compromised", "left")
 _roles = st.sampled_from(_role_names)
+_moments = st.sampled_from([None, NOW, NOW - timedelta(days=1), NOW - timedelta(days=40)])
 _events: st.SearchStrategy[EventData] = st.one_of(
     st.lists(_keys, min_size=1, max_size=3, unique_by=lambda k: k.id).map(
         lambda keys: PartyRegistered(did=NURSE, kind="person", keys=tuple(keys), request=UNASKED)
     ),
     _keys.map(lambda key: KeyAdded(did=NURSE, key=key, request=UNASKED)),
     _keys.map(lambda key: KeyRevoked(did=NURSE, key_id=key.id, reason="rotated", request=UNASKED)),
+    st.builds(
+        lambda key, since: KeyRevoked(NURSE, key.id, "compromised", since, request=UNASKED), _keys, _moments
+    ),
     _roles.map(lambda role: RoleGranted(did=NURSE, role=role, request=UNASKED)),
     _roles.map(lambda role: RoleWithdrawn(did=NURSE, role=role, request=UNASKED)),
 )
 _commands: st.SearchStrategy[Command] = st.one_of(
     st.just(nurse()),
     _keys.map(AddKey),
-    st.tuples(_keys, st.sampled_from(_reasons)).map(lambda t: RevokeKey(t[0].id, t[1])),
+    st.builds(lambda key, *said: RevokeKey(key.id, *said), _keys, st.sampled_from(_reasons), _moments),
     _roles.map(GrantRole),
     _roles.map(WithdrawRole),
 )
@@ -402,7 +463,12 @@ def test_the_contract_and_the_key_ring_agree_whatever_the_events(events: list[Ev
         ring.apply(event)
 
     held = {key.id for key in state.keys if key.may_sign(NOW)}
-    assert held == {key_id for key_id in ring.keys if _may_sign(ring, key_id)}
+    assert (
+        held == {key_id for key_id in ring.keys if _may_sign(ring, key_id)} == ring.valid_keys(at=NOW).keys()
+    )
+    assert {key.id: key.doubted_since for key in state.keys} == {
+        key_id: key.doubted_since for key_id, key in ring.keys.items()
+    }
     assert (NURSE in ring.parties) == bool(state.did)
     if state.did:
         assert ring.parties[NURSE].roles == frozenset(state.roles)

@@ -43,7 +43,6 @@ from salus.identity.domain import (
     Command,
     Expel,
     GrantRole,
-    HeldKey,
     PartyState,
     Register,
     Reinstate,
@@ -53,6 +52,7 @@ from salus.identity.domain import (
     decide,
     evolve,
 )
+from salus.identity.held_keys import HeldKey
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -50,7 +50,6 @@ from salus.identity.domain import (
     PartyState,
     Register,
     Reinstate,
-    RevocationReason,
     RevokeKey,
     Suspend,
     WithdrawRole,
@@ -58,6 +57,7 @@ from salus.identity.domain import (
     evolve,
 )
 from salus.identity.handlers import held_keys, is_lookalike, membership_of, require_possession
+from salus.identity.held_keys import RevocationReason
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -40,6 +40,7 @@ class _Entry(msgspec.Struct, frozen=True):
     summary: str
     ledger: _Place
     actor: str | None = None
+    in_doubt: tuple[str, ...] = ()
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -84,6 +85,9 @@ def search(
     event_type: Type = None,
     object_id: Object = None,
     outcome: Outcome = None,
+    in_doubt: Annotated[
+        str | None, typer.Option(metavar="KEY", help="What this key signed while it was in other hands.")
+    ] = None,
     since: Annotated[str | None, typer.Option(help="Sealed from this time on (RFC 3339).")] = None,
     until: Annotated[str | None, typer.Option(help="Sealed before this time (RFC 3339).")] = None,
     stated_since: Annotated[
@@ -108,6 +112,7 @@ def search(
         type=event_type,
         object=object_id,
         outcome=outcome,
+        in_doubt=in_doubt,
         since=since,
         until=until,
         stated_since=stated_since,
@@ -134,7 +139,8 @@ def search(
         record = f"{place['topic']} {place['partition']} {place['offset']}"
         style = _SEVERITY_STYLES.get(entry["severity"], "")
         rules = ", ".join(entry["rules"])
-        table.add_row(entry["time"][:23], entry["outcome"], what_of(entry), rules, record, style=style)
+        outcome_text = f"{entry['outcome']}, in doubt" if entry["in_doubt"] else entry["outcome"]
+        table.add_row(entry["time"][:23], outcome_text, what_of(entry), rules, record, style=style)
     out.print(table)
     if page["next"]:
         out.print(styled("[dim]there is more: --cursor {}[/]", page["next"]))

@@ -21,6 +21,7 @@ from salus.cli.proven_keys import check_possession, read_proven_key
 from salus.cli.request_acts import OPERATOR, key_lines
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked
+from salus.ledger.times import read_time
 
 ROLES = Choices([role.name for role in CATALOGUE.roles()])
 REASONS = Choices(get_args(get_type_hints(KeyRevoked)["reason"]))
@@ -39,6 +40,14 @@ RoleName = Annotated[
         metavar="ROLE", help=f"{', '.join(ROLES.values)}.", parser=ROLES.read, autocompletion=ROLES.complete
     ),
 ]
+
+
+def moment_of(text: str) -> datetime:
+    """Return a moment of an option; raises BadParameter, which names the option."""
+    try:
+        return read_time(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{shown(text)}: {error}") from None
 
 
 @identity_command
@@ -82,19 +91,38 @@ def revoke_key(
             autocompletion=REASONS.complete,
         ),
     ] = "unspecified",
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="MOMENT",
+            parser=moment_of,
+            help="With compromised: when it came into other hands (RFC 3339). What it signed since then is "
+            "in doubt: `salus audit search --in-doubt KEY` lists it.",
+        ),
+    ] = None,
 ) -> None:
-    """Stop a key from signing, for ever; the party's last one goes only as compromised or left."""
+    """Stop a key from signing, for ever; the party's last one goes only as compromised or left.
+
+    With --since, what it signed from then on stays on the ledger and is in doubt, also if it was revoked
+    before. More than a month back takes two operators.
+    """
     party = _party(command, did)
     named = key_name if key_name.startswith("did:") else f"{party.did}#{key_name.removeprefix('#')}"
-    if named not in {held.id for held in party.signing_keys}:
+    held_keys = party.signing_keys if since is None else party.keys
+    if named not in {held.id for held in held_keys}:
         known = ", ".join(held.id for held in party.signing_keys) or "none"
         raise CommandError(
             Exit.NO, shown(f"KEY: {party.did} has no key {key_name} that signs; it has {known}")
         )
+    body = {"key_id": named, "reason": reason}
+    doubted = ""
+    if since is not None:
+        body["since"] = since.isoformat()
+        doubted = f"; what it signed since {since.isoformat()} is in doubt"
     command.run(
-        f"{named} signs no longer",
+        f"{named} signs no longer{doubted}",
         target=target_of("parties", party.did, "keys", "revoke"),
-        body={"key_id": named, "reason": reason},
+        body=body,
         party=party,
     )
 

@@ -55,6 +55,7 @@ class _Key(_Body, frozen=True, forbid_unknown_fields=True):
 class _Revocation(_Body, frozen=True, forbid_unknown_fields=True):
     key_id: str
     reason: str = "unspecified"
+    since: datetime | None = None
 
 
 class _Role(_Body, frozen=True, forbid_unknown_fields=True):
@@ -145,10 +146,17 @@ def _revokes_key(name: str, asked: Asked, request: ApprovalRequest, _at: datetim
     lines = [
         styled("[bold]revoke a key of[/] {}", party.did),
         styled("  the key {}, as {}", body.key_id, body.reason),
+        *_doubt_line(body),
         *_told(party),
         *_fingerprint_line(party, body.key_id),
     ]
     return Act(name, party.did, tuple(lines))
+
+
+def _doubt_line(body: _Revocation) -> list[Text]:
+    if body.since is None:
+        return []
+    return [styled("  what it signed since {} is in doubt then", shown_moment(body.since))]
 
 
 def _grants_role(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:

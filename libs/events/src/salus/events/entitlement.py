@@ -36,6 +36,7 @@ from salus.events.contexts.identity import (
     proofs_in,
     seen_keys_in,
 )
+from salus.events.doubt import objection_to_doubt
 from salus.events.envelope import Event
 from salus.events.event_types import EventData
 from salus.events.membership import KEPT_ROLES, Membership, Memberships, organisation_of, restricted
@@ -287,11 +288,17 @@ def _objection_to_change(
                 data.did, (data.key,), proofs=proofs, member=party.member, network=standing.network, at=at
             )
         case RoleGranted():
-            if (unfit := _objection_to_roles([data.role], party.kind, standing)) is not None:
-                return unfit
             there = standing.keys_of(party.did)
-            return objection_to_seen_keys(data.role, said=seen_keys_in(data.request), there=there)
-        case KeyRevoked() | RoleWithdrawn():
+            return _objection_to_roles([data.role], party.kind, standing) or objection_to_seen_keys(
+                data.role, said=seen_keys_in(data.request), there=there
+            )
+        case KeyRevoked():
+            known = standing.keys.get(data.key_id)
+            before = None if known is None else known.doubted_since
+            return _objection_to_last(data, party, operators, standing, at=at) or objection_to_doubt(
+                data, doubted_since=before, actor=actor, operators=operators, at=at
+            )
+        case RoleWithdrawn():
             return _objection_to_last(data, party, operators, standing, at=at)
 
 

@@ -26,6 +26,7 @@ from salus.events.contexts.identity import (
     ShardsAssigned,
 )
 from salus.events.did import key_of
+from salus.events.doubt import earlier_of
 from salus.events.effect import Applied, Effect, WithoutEffect, claims_of, effect_of
 from salus.events.entitlement import Standing, objection_to_event
 from salus.events.envelope import Event
@@ -218,6 +219,21 @@ class KeyRing:
         _require_no_bar(self.memberships.at(self._organisation(known.did), at))
         return known
 
+    def valid_keys(self, *, at: datetime) -> dict[str, KnownKey]:
+        """Return the keys that may sign at that moment, by id."""
+        found = {}
+        for key_id in self.keys:
+            try:
+                found[key_id] = self.key_for(key_id, at=at)
+            except RejectedError:
+                continue
+        return found
+
+    def doubted(self, key_ids: Iterable[str], *, at: datetime) -> tuple[str, ...]:
+        """Return which of these keys may have been in other hands when a record was appended."""
+        known = ((key_id, self.keys.get(key_id)) for key_id in key_ids)
+        return tuple(key_id for key_id, key in known if key is not None and key.is_in_doubt(at=at))
+
     def present_key(self, key_id: str, *, now: datetime) -> KnownKey:
         """Return the key if it may sign now: all that is known of it counts, though a clock here is behind.
 
@@ -304,8 +320,12 @@ class KeyRing:
 
     def _revoke(self, data: KeyRevoked, *, at: datetime) -> None:
         known = self.keys.get(data.key_id)
-        if known is not None and known.did == data.did and known.revoked_at is None:
-            self.keys[data.key_id] = replace(known, revoked_at=at)
+        if known is not None and known.did == data.did:
+            self.keys[data.key_id] = replace(
+                known,
+                revoked_at=at if known.revoked_at is None else known.revoked_at,
+                doubted_since=earlier_of(known.doubted_since, data.since),
+            )
 
     def party_at(self, did: str, at: datetime) -> Party:
         """Return a registered party with the roles that it had at a moment; none before it was registered.

@@ -27,7 +27,8 @@ class KnownKey:
     """A public key and when it may sign: from `valid_from` on and before `valid_until`, as its holder said.
 
     `known_at` and `revoked_at` are when the broker appended that it joined, and that it was revoked. Both
-    count after that moment: what was appended in the same millisecond may stand before or after it.
+    count after that moment: what was appended in the same millisecond may stand before or after it. What it
+    signed that was appended at `doubted_since` or later is in doubt: it may have been somebody else.
     """
 
     key: Ed25519PublicKey
@@ -36,6 +37,7 @@ class KnownKey:
     valid_from: datetime
     valid_until: datetime | None
     revoked_at: datetime | None = None
+    doubted_since: datetime | None = None
 
     def is_known(self, *, at: datetime) -> bool:
         """Tell whether it had joined before."""
@@ -44,6 +46,10 @@ class KnownKey:
     def is_revoked(self, *, at: datetime) -> bool:
         """Tell whether it was revoked before."""
         return self.revoked_at is not None and self.revoked_at < at
+
+    def is_in_doubt(self, *, at: datetime) -> bool:
+        """Tell whether what it signed, and was appended at that moment, may be somebody else's."""
+        return self.doubted_since is not None and self.doubted_since <= at
 
     def require_in_time(self, *, at: datetime) -> None:
         """Raise RejectedError (KEY_NOT_YET_VALID, KEY_EXPIRED) outside the time that its holder said."""

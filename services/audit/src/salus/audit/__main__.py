@@ -178,7 +178,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             supervisor=supervisor,
             admit=authenticate.admit,
         )
-        reading = Reading(trail=asked, around=around, grown=grown, authenticate=authenticate)
+        reading = Reading(
+            trail=asked, around=around, grown=grown, authenticate=authenticate, ring=lambda: identity.ring
+        )
         app.include_router(reconcile_routes(comparison, reading.authenticate))
         app.include_router(routes(reading))
         app.add_exception_handler(OutOfReachError, out_of_reach)

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from salus.audit.domain.entry import Outcome
+from salus.audit.domain.entry import Outcome, TrailEntry
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.search import (
     PAGE_ENTRIES_MAX,
@@ -29,6 +29,7 @@ from salus.audit.handlers import Bell
 from salus.audit.ports import OutOfReachError, Trail
 from salus.audit.views import Disclosures, EntryView, Page, disclosure_of, view_of
 from salus.events.bearer import LIFETIME_S_MAX
+from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.runtime.fields import PLAIN
 from salus.runtime.moments import Moment
@@ -73,6 +74,10 @@ async def asked(  # noqa: PLR0913  # the filters are the API
     type: Word = None,  # noqa: A002  # the filter's name
     object: Word = None,  # noqa: A002  # the filter's name
     outcome: Annotated[str | None, Query(pattern=OUTCOMES)] = None,
+    in_doubt: Annotated[
+        str | None,
+        Query(max_length=256, pattern=PLAIN, description="A key: what it signed while in other hands."),
+    ] = None,
     since: Annotated[Moment | None, Query(description="Sealed from this time on.")] = None,
     until: Annotated[Moment | None, Query(description="Sealed before this time.")] = None,
     stated_since: Annotated[Moment | None, Query(description="Said to be from this time on.")] = None,
@@ -92,6 +97,7 @@ async def asked(  # noqa: PLR0913  # the filters are the API
         type=type,
         object=object,
         outcome=outcome,
+        in_doubt=in_doubt,
         since=since,
         until=until,
         stated_since=stated_since,
@@ -114,12 +120,13 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the routes need to read the trail."""
+    """What the routes need to read the trail; `ring` returns the key ring, which says what is in doubt."""
 
     trail: Trail
     around: Surroundings
     grown: Bell
     authenticate: Authenticate
+    ring: Callable[[], KeyRing]
     searches: Places = field(
         default_factory=lambda: Places(
             most=SEARCHES_MAX, of_one_max=SEARCHES_OF_ONE_MAX, wait_s_max=SEARCH_WAIT_S_MAX
@@ -143,8 +150,16 @@ class Reading:
 
     async def search(self, question: Question, reader: Reader, *, limit: int) -> Sequence[Found]:
         """Return what a reader may see of what is asked; raises ProblemError 503 if too much is asked."""
+        if question.in_doubt is not None:
+            known = self.ring().keys.get(question.in_doubt)
+            question = replace(question, doubted_since=None if known is None else known.doubted_since)
         async with self.searches.taken(reader):
             return await self.trail.search(question, reader.visible, limit=limit)
+
+    def view(self, entry: TrailEntry) -> EntryView:
+        """Return the view of an entry that may be shown."""
+        in_doubt = self.ring().doubted(entry.keys, at=entry.place.appended_at)
+        return view_of(entry, self.around, in_doubt=in_doubt)
 
     async def shown(self, found: Found | None, reader: Reader) -> EntryView:
         """Return the view of an entry; raises ProblemError 404."""
@@ -154,7 +169,7 @@ class Reading:
         steward = await self.trail.steward(patient) if visible.stewards and patient else None
         if found is None or not visible.shows(found.entry, steward=steward):
             raise ProblemError(404, "no-such-entry", "the trail has no such entry that you may see")
-        return view_of(found.entry, self.around)
+        return self.view(found.entry)
 
 
 def routes(reading: Reading) -> APIRouter:
@@ -177,7 +192,7 @@ def _add_search(router: APIRouter, reading: Reading) -> None:
         found = await reading.search(question, reader, limit=limit + 1)
         page = found[:limit]
         more = len(found) > limit
-        entries = [view_of(each.entry, reading.around) for each in page]
+        entries = [reading.view(each.entry) for each in page]
         return Page(entries=entries, next=cursor_after(page[-1]) if more else None)
 
 
@@ -296,7 +311,7 @@ async def follow(
             _log.warning("a stream ends", error=str(error))
             return
         for each in found:
-            data = view_of(each.entry, reading.around).model_dump_json()
+            data = reading.view(each.entry).model_dump_json()
             yield f"id: {each.seq}\nevent: entry\ndata: {data}\n\n"
         if found:
             start, quiet_s = found[-1].seq, 0.0

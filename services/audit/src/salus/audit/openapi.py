@@ -12,5 +12,7 @@ from salus.runtime.openapi import StandIn
 def add_routes(app: FastAPI, stand_in: StandIn) -> None:
     """Add every route of the service."""
     behind, caller = stand_in.behind, stand_in.authenticate
-    app.include_router(routes(Reading(trail=behind, around=behind, grown=behind, authenticate=caller)))
+    app.include_router(
+        routes(Reading(trail=behind, around=behind, grown=behind, authenticate=caller, ring=behind))
+    )
     app.include_router(reconcile_routes(behind, caller))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from pydantic import BaseModel, Field
@@ -58,6 +59,10 @@ class EntryView(BaseModel):
     rules: list[str]
     policy_set: str | None
     break_glass: bool
+    keys: list[str] = Field(description="The keys that signed it, its request and its approval.")
+    in_doubt: list[str] = Field(
+        description="Those of `keys` that were in other hands by then, as was said when they were revoked."
+    )
     ledger: LedgerPlace
     receipt: str = Field(description="Where the receipt is served.")
 
@@ -100,8 +105,8 @@ class Disclosures(BaseModel):
 _EXEMPT = frozenset({"TREAT", "ETREAT", "HPAYMT", "HOPERAT", "PATRQT"})
 
 
-def view_of(entry: TrailEntry, around: Surroundings) -> EntryView:
-    """Return what the API shows."""
+def view_of(entry: TrailEntry, around: Surroundings, *, in_doubt: Iterable[str] = ()) -> EntryView:
+    """Return what the API shows; `in_doubt` are those of the entry's keys that were in other hands."""
     facts, place = entry.facts, entry.place
     return EntryView(
         uid=entry.uid,
@@ -131,6 +136,8 @@ def view_of(entry: TrailEntry, around: Surroundings) -> EntryView:
         rules=list(facts.rules),
         policy_set=facts.policy_set,
         break_glass=facts.break_glass,
+        keys=list(entry.keys),
+        in_doubt=list(in_doubt),
         ledger=LedgerPlace(
             topic=place.topic,
             partition=place.partition,

@@ -30,15 +30,14 @@ from salus.identity.domain import (
     Command,
     Expel,
     GrantRole,
-    HeldKey,
     PartyState,
     Register,
     Reinstate,
-    RevocationReason,
     RevokeKey,
     Suspend,
     WithdrawRole,
 )
+from salus.identity.held_keys import HeldKey, RevocationReason
 from salus.identity.ports import PartyFilter, World
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import DID_PATTERN, Did, KeyId, RoleName, pattern_of
@@ -129,6 +128,10 @@ class RevokeKeyBody(CommandBody):
 
     key_id: KeyId
     reason: RevocationReason = "unspecified"
+    since: Moment | None = Field(
+        default=None,
+        description="Of `compromised`: when it came into other hands. What it signed since then is in doubt.",
+    )
 
 
 class RoleBody(CommandBody):
@@ -165,13 +168,17 @@ class ExpelBody(CommandBody):
 
 
 class KeyView(BaseModel):
-    """A key and its validity; a revoked key is shown with the reason and is not valid any more."""
+    """A key and its validity; a revoked key is shown with the reason and is not valid any more.
+
+    What it signed from `doubted_since` on may be somebody else's.
+    """
 
     id: str
     multibase: str
     valid_from: datetime
     valid_until: datetime | None
     revoked: RevocationReason | None
+    doubted_since: datetime | None
 
     @classmethod
     def of(cls, key: HeldKey) -> KeyView:
@@ -182,6 +189,7 @@ class KeyView(BaseModel):
             valid_from=key.valid_from,
             valid_until=key.valid_until,
             revoked=key.revoked,
+            doubted_since=key.doubted_since,
         )
 
 
@@ -282,8 +290,12 @@ def _add_writes(
 
     @router.post("/parties/{did}/keys/revoke", tags=["keys"], responses=problems)
     async def revoke_key(did: DidInPath, body: RevokeKeyBody, caller: Caller = caller) -> PartyView:
-        """Stop a key from signing; the last one goes only as `compromised` or `left`."""
-        return await run(RevokeKey(body.key_id, body.reason), did, caller)
+        """Stop a key from signing; the last one goes only as `compromised` or `left`.
+
+        With `since`, what it signed from then on is in doubt; a revoked key is revoked again if that turns
+        out to have been earlier.
+        """
+        return await run(RevokeKey(body.key_id, body.reason, body.since), did, caller)
 
     @router.post("/parties/{did}/roles", status_code=201, tags=["roles"], responses=problems)
     async def grant_role(did: DidInPath, body: RoleBody, caller: Caller = caller) -> PartyView:

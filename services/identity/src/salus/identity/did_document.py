@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from salus.events.rights import KINDS_OF_MEMBER
-from salus.identity.domain import HeldKey, PartyState
+from salus.identity.domain import PartyState
+from salus.identity.held_keys import HeldKey
 
 MEDIA_TYPE = "application/did+ld+json"
 CONTEXTS = ("https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1")

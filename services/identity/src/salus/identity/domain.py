@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import assert_never
 
 import msgspec
 
@@ -30,6 +30,7 @@ from salus.events.contexts.identity import (
     RoleWithdrawn,
     SuspensionReason,
 )
+from salus.events.doubt import objection_to_doubt
 from salus.events.entitlement import objection_to_seen_keys
 from salus.events.event_types import EventData
 from salus.events.fields import RoleName
@@ -52,28 +53,10 @@ from salus.events.rights import (
     objection_to_name,
     target_of,
 )
+from salus.identity.held_keys import HeldKey, RevocationReason, held_key
 from salus.runtime.refusal import Refusal, require
 
 ROLES_MAX = 16
-RevocationReason = Literal["rotated", "compromised", "left", "unspecified"]
-
-
-class HeldKey(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A key of a party; once revoked it stays in the list, for a key id stands for one key for ever."""
-
-    id: str
-    multibase: str
-    valid_from: datetime
-    valid_until: datetime | None = None
-    revoked: RevocationReason | None = None
-
-    def may_sign(self, at: datetime) -> bool:
-        """Tell whether the key is usable now or later: not revoked and not past its end."""
-        return self.revoked is None and (self.valid_until is None or at < self.valid_until)
-
-    def endures(self, at: datetime) -> bool:
-        """Tell whether the key signs now, and will for ever unless it is revoked."""
-        return self.revoked is None and self.valid_from <= at and self.valid_until is None
 
 
 class PartyState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -121,10 +104,11 @@ class AddKey:
 
 @dataclass(frozen=True)
 class RevokeKey:
-    """Let a key sign no longer."""
+    """Let a key sign no longer; `since` is when it came into other hands."""
 
     key_id: str
     reason: RevocationReason
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -198,7 +182,7 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
             too-many-keys, unknown-role, role-not-for-kind, role-held, role-not-held, unknown-member,
             name-not-for-kind, member-not-for-kind, not-permitted, second-operator-needed, keys-not-named,
             not-a-member, already-suspended, already-expelled, not-suspended, last-operators,
-            member-suspended, member-expelled.
+            member-suspended, member-expelled, since-not-for-reason, since-in-future, since-not-earlier.
     """
     if not isinstance(command, Register) and not state.did:
         raise Refusal("unknown-party", "no party with that DID is registered", status=404)
@@ -241,7 +225,9 @@ _MEMBERSHIP_ACTS: Mapping[type[MembershipCommand], Act] = {
     Reinstate: Act.REINSTATE,
     Expel: Act.EXPEL,
 }
-_STATUS = {"not-permitted": 403, "second-operator-needed": 403, "not-a-member": 422}
+_STATUS = {
+    "not-permitted": 403, "second-operator-needed": 403, "not-a-member": 422, "since-not-earlier": 409,
+}  # fmt: skip
 
 
 def _change_membership(
@@ -274,17 +260,17 @@ def evolve(state: PartyState, event: EventData) -> PartyState:  # noqa: PLR0911 
             return PartyState(
                 did=event.did,
                 kind=event.kind,
-                keys=tuple(_held(key) for key in event.keys),
+                keys=tuple(held_key(key) for key in event.keys),
                 roles=tuple(sorted(set(event.roles))),
                 member=event.member,
                 name=event.name,
             )
         case KeyAdded() if state.did and all(key.id != event.key.id for key in state.keys):
-            return msgspec.structs.replace(state, keys=(*state.keys, _held(event.key)))
+            return msgspec.structs.replace(state, keys=(*state.keys, held_key(event.key)))
         case KeyRevoked():
             return msgspec.structs.replace(
                 state,
-                keys=tuple(_revoked(k, event.reason) if k.id == event.key_id else k for k in state.keys),
+                keys=tuple(k.after(event) if k.id == event.key_id else k for k in state.keys),
             )
         case RoleGranted() if state.did:
             return msgspec.structs.replace(state, roles=tuple(sorted({*state.roles, event.role})))
@@ -348,8 +334,13 @@ def _revoke_key(
     state: PartyState, command: RevokeKey, *, actor: Actor, at: datetime, operators: Collection[Operator]
 ) -> KeyRevoked:
     held = next((key for key in state.keys if key.id == command.key_id), None)
-    if held is None or held.revoked is not None:
+    if held is None or (held.revoked is not None and command.since is None):
         raise Refusal("unknown-key", "the party has no such key, or it is revoked already", status=404)
+    revoked = KeyRevoked(state.did, held.id, command.reason, command.since, request=actor.request)
+    objection = objection_to_doubt(
+        revoked, doubted_since=held.doubted_since, actor=actor, operators=operators, at=at
+    )
+    require(objection, status=_STATUS.get(objection.code, 422) if objection else 422)
     others = [key for key in state.keys if key.id != held.id]
     # Nobody should lock a party out by a slip; a stolen key, though, must go at once whatever follows.
     if not any(key.may_sign(at) for key in others) and command.reason not in ("compromised", "left"):
@@ -357,7 +348,7 @@ def _revoke_key(
     if is_last_resort(state.did, state.roles, operators) and not any(key.endures(at) for key in others):
         # Without it nobody could state anything, not even a successor.
         raise Refusal("last-key", "first add a key that signs now and has no end: nobody else could add one")
-    return KeyRevoked(did=state.did, key_id=held.id, reason=command.reason, request=actor.request)
+    return revoked
 
 
 def _withdraw_role(
@@ -386,11 +377,3 @@ def _require_unused(
         raise Refusal("key-in-use", "the party has or had this key, or a key of this id")
     if key.multibase in held_elsewhere:
         raise Refusal("key-in-use", "this public key belongs to another party")
-
-
-def _held(key: PublicKey) -> HeldKey:
-    return HeldKey(id=key.id, multibase=key.multibase, valid_from=key.valid_from, valid_until=key.valid_until)
-
-
-def _revoked(key: HeldKey, reason: RevocationReason) -> HeldKey:
-    return msgspec.structs.replace(key, revoked=key.revoked or reason)

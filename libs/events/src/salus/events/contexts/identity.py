@@ -85,13 +85,25 @@ class KeyAdded(RequestedData):
     key: PublicKey
 
 
-@_event("salus.identity.key-revoked.v1")
+# A revocation before it could say since when a key was in other hands.
+_WITHOUT_SINCE = (
+    "urn:salus:schema:salus.identity.key-revoked.v1:sha256:"
+    "ea01b5cf09efff53ee744a8314613740be956777c19ea3bd5cbb5be66046a0d2"
+)
+
+
+@_event("salus.identity.key-revoked.v1", older_dataschemas=frozenset({_WITHOUT_SINCE}))
 class KeyRevoked(RequestedData):
-    """A key no longer signs for its party; what it signs from now on is refused."""
+    """A key no longer signs for its party; what it signs from now on is refused.
+
+    `since` is when it came into other hands: what was signed with it from then on stays, and is in doubt. A
+    key that is revoked is revoked again if that turns out to have been earlier.
+    """
 
     did: Did
     key_id: KeyId
     reason: Literal["rotated", "compromised", "left", "unspecified"]
+    since: Moment | None = None
 
 
 @_event("salus.identity.role-granted.v1")
@@ -258,6 +270,7 @@ class _Key(Body):
 class _Revocation(Body):
     key_id: str
     reason: str = "unspecified"
+    since: datetime | None = None
 
 
 class _Role(Body):
@@ -323,11 +336,11 @@ def _adds_key(asked: Asked, data: KeyAdded) -> bool:
 @CONTEXT.asked(KeyRevoked)
 def _revokes_key(asked: Asked, data: KeyRevoked) -> bool:
     body = asked.read(_Revocation)
-    said = (data.key_id, data.reason)
+    said = (data.key_id, data.reason, data.since)
     return (
         asked.is_("POST", "parties", data.did, "keys", "revoke")
         and body is not None
-        and (body.key_id, body.reason) == said
+        and (body.key_id, body.reason, body.since) == said
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import get_args
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, false, or_, select
 
-from salus.audit.adapters.tables import TRAIL, UNENTITLED, microseconds_of
+from salus.audit.adapters.tables import TRAIL, UNENTITLED, keys_text, microseconds_of
 from salus.audit.domain.entry import RightsVerdict
 from salus.audit.domain.search import Question, Visibility
 from salus.events.contexts.storage import SubjectRegistered
@@ -29,8 +29,12 @@ def conditions_of(question: Question) -> list[ColumnElement[bool]]:
     if question.who is not None:
         acted = (columns.actor, columns.member, columns.approver)
         conditions.append(or_(*(column == question.who for column in acted)))
+    if question.in_doubt is not None:
+        signed = columns.key_ids.contains(keys_text([question.in_doubt]), autoescape=True)
+        conditions.append(signed if question.doubted_since is not None else false())
     for column, since, until in (
         (columns.appended_us, question.since, question.until),
+        (columns.appended_us, question.doubted_since, None),
         (columns.time_us, question.stated_since, question.stated_until),
     ):
         if since is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +36,7 @@ TRAIL = Table(
     Column("approver", String(256)),
     Column("patient", String(256)),
     Column("object", String(512)),
+    Column("key_ids", Text),
     Column("words", Text),
     Column("entry", LargeBinary),
 )
@@ -137,9 +138,15 @@ def row_of(seq: int, entry: TrailEntry) -> dict[str, Any]:
         "approver": facts.approver,
         "patient": facts.patient,
         "object": facts.object,
+        "key_ids": keys_text(entry.keys),
         "words": entry.words,
         "entry": msgspec.json.encode(entry),
     }
+
+
+def keys_text(keys: Iterable[str]) -> str:
+    """Return ids of keys as they are stored and looked for: no id has a space."""
+    return "".join(f" {key} " for key in keys)
 
 
 def version_text(version: int) -> bytes:

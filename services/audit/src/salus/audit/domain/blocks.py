@@ -244,7 +244,7 @@ def _entry(row: Row, place: Place, verdict: str | None, directory: Directory) ->
         named = _named(row)
         if named is None:
             return describe_damaged(place, row.status, "its columns do not name it", ROW_COLUMNS)
-        return describe_unknown(named, place, directory)
+        return describe_unknown(named, place, row.signature, directory)
     effect = directory.fold(event, place)
     if effect is None:
         raise BlockRefusedError(
@@ -254,7 +254,7 @@ def _entry(row: Row, place: Place, verdict: str | None, directory: Directory) ->
             detail=f"{row.topic} {row.partition} {row.offset} is another shard's, and another event there",
         )
     directory.served.take(event, effect, place)
-    return describe(event, effect, place, directory)
+    return describe(event, effect, place, row.signature, directory)
 
 
 def _named(row: Row) -> Named | None:

@@ -10,6 +10,7 @@ import msgspec
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import Activity, Damage, Facts, Place, Severity, TrailEntry
 from salus.audit.domain.meanings import facts_of, short
+from salus.audit.domain.signing_keys import signing_keys
 from salus.events.bearer import APPROVAL_LIFETIME_S_MAX, BearerError, read_bearer
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.effect import Effect, NoEffect, WithoutEffect
@@ -53,14 +54,16 @@ class Named:
     time: datetime
 
 
-def describe(event: Event, effect: Effect, place: Place, directory: Directory) -> TrailEntry:
+def describe(
+    event: Event, effect: Effect, place: Place, signature: bytes | None, directory: Directory
+) -> TrailEntry:
     """Return the trail entry of an accepted event, which names who asked for it."""
     facts = _with_grantee(facts_of(event.data) or _by_type(event), event, directory)
     if isinstance(event.data, RequestedData):
         facts = _with_request(facts, event.data.request)
     if isinstance(effect, WithoutEffect):
         facts = _without_effect(facts, effect, place, directory)
-    return _entry(_named(event), facts, place, directory)
+    return _entry(_named(event), facts, place, signing_keys(signature, event.data), directory)
 
 
 def _by_type(event: Event) -> Facts:
@@ -115,7 +118,7 @@ def _without_effect(facts: Facts, effect: WithoutEffect, place: Place, directory
     return msgspec.structs.replace(facts, severity=Severity.HIGH, rules=rules)
 
 
-def describe_unknown(named: Named, place: Place, directory: Directory) -> TrailEntry:
+def describe_unknown(named: Named, place: Place, signature: bytes | None, directory: Directory) -> TrailEntry:
     """Return the entry of an accepted event whose type is newer than this service."""
     facts = Facts(
         activity=Activity.OTHER,
@@ -124,7 +127,7 @@ def describe_unknown(named: Named, place: Place, directory: Directory) -> TrailE
         object=named.subject,
         object_kind="subject",
     )
-    return _entry(named, facts, place, directory)
+    return _entry(named, facts, place, signing_keys(signature, None), directory)
 
 
 def describe_rejected(place: Place, reason: str, signature: bytes | None, directory: Directory) -> TrailEntry:
@@ -213,7 +216,9 @@ def _named(event: Event) -> Named:
     return Named(envelope.id, envelope.source, envelope.type, envelope.subject, envelope.time)
 
 
-def _entry(named: Named, facts: Facts, place: Place, directory: Directory) -> TrailEntry:
+def _entry(
+    named: Named, facts: Facts, place: Place, keys: tuple[str, ...], directory: Directory
+) -> TrailEntry:
     actor = facts.actor or named.source
     return TrailEntry(
         place=place,
@@ -226,4 +231,5 @@ def _entry(named: Named, facts: Facts, place: Place, directory: Directory) -> Tr
         id=named.id,
         source=named.source,
         subject=named.subject,
+        keys=keys,
     )

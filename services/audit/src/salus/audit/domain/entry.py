@@ -118,7 +118,8 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     approved it. `party` is the other party that the fact is about: who was granted, registered or reviewed.
     `object_kind` says in a word what `object` is.
     `no_effect` is why it changed nothing, if that is so: a code of `salus.events.effect`, REPEATED, or
-    `damage`, which is what is wrong with what the shard sealed.
+    `damage`, which is what is wrong with what the shard sealed. Of a key that was revoked, `doubted_since` is
+    from when on what it signed is in doubt.
     """
 
     activity: Activity
@@ -143,6 +144,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     approver: str | None = None
     no_effect: str | None = None
     damage: Damage | None = None
+    doubted_since: datetime | None = None
 
     @property
     def is_done(self) -> bool:
@@ -160,7 +162,8 @@ class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """A leaf of the ledger as a fact: `uid`, its leaf hash, names it for ever and everywhere.
 
     `type`, `id`, `source` and `subject` are missing when the leaf is a rejected record: its value was not
-    kept. `time` is when it happened at the source, or for a rejected record `Place.dated_at`.
+    kept. `time` is when it happened at the source, or for a rejected record `Place.dated_at`. `keys` are
+    those that signed it, its request and its approval: with `appended_at` they say whether it is in doubt.
     """
 
     place: Place
@@ -173,6 +176,7 @@ class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str | None = None
     source: str | None = None
     subject: str | None = None
+    keys: tuple[str, ...] = ()
 
     @property
     def uid(self) -> str:

@@ -295,6 +295,8 @@ def _details(entry: TrailEntry, around: Surroundings) -> list[Json]:
         "decision": entry.facts.decision,
         "break-glass": "true" if entry.facts.break_glass else None,
         "status": entry.status,
+        "keys": " ".join(entry.keys),
+        "doubted-since": entry.facts.doubted_since.isoformat() if entry.facts.doubted_since else None,
         "leaf-hash": place.leaf_hash,
         "block": f"{place.shard}/{place.height}/{place.index}",
         "block-header-hash": place.header_hash,

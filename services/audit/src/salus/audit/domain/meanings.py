@@ -68,14 +68,16 @@ def _key_added(data: identity.KeyAdded) -> Facts:
 
 @describes(identity.KeyRevoked)
 def _key_revoked(data: identity.KeyRevoked) -> Facts:
+    doubted = f" What it signed since {data.since.isoformat()} is in doubt." if data.since else ""
     return Facts(
         activity=Activity.KEY_ENDED,
         action="U",
         severity=Severity.HIGH if data.reason == "compromised" else Severity.LOW,
-        summary=f"A key of {short(data.did)} was revoked: {data.reason}.",
+        summary=f"A key of {short(data.did)} was revoked: {data.reason}.{doubted}",
         party=data.did,
         object=data.key_id,
         object_kind="key",
+        doubted_since=data.since,
     )
 
 

@@ -210,6 +210,8 @@ def _unmapped(entry: TrailEntry) -> dict[str, Any]:
         "authentication": facts.authentication,
         "behalf": facts.behalf,
         "approver": facts.approver,
+        "keys": list(entry.keys) or None,
+        "doubted_since": facts.doubted_since.isoformat() if facts.doubted_since else None,
     }
     return _present(given)
 

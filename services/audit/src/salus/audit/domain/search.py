@@ -84,6 +84,9 @@ class Question:
     outcome: str | None = None
     # With outcome `success`: also what was done without a right.
     is_done: bool = False
+    # A key, and since when it was in other hands: what it signed and was appended from then on.
+    in_doubt: str | None = None
+    doubted_since: datetime | None = None
     since: datetime | None = None
     until: datetime | None = None
     stated_since: datetime | None = None
