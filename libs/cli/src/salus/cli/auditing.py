@@ -139,7 +139,7 @@ def search(
         record = f"{place['topic']} {place['partition']} {place['offset']}"
         style = _SEVERITY_STYLES.get(entry["severity"], "")
         rules = ", ".join(entry["rules"])
-        outcome_text = f"{entry['outcome']}, in doubt" if entry["in_doubt"] else entry["outcome"]
+        outcome_text = f"{entry['outcome']}, in doubt" if entry.get("in_doubt") else entry["outcome"]
         table.add_row(entry["time"][:23], outcome_text, what_of(entry), rules, record, style=style)
     out.print(table)
     if page["next"]:
