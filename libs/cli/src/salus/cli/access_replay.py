@@ -19,21 +19,18 @@ from salus.access.policy_check import usable
 from salus.access.policy_files import read_policies
 from salus.archive.decision_report import DecisionReport, described, replay_decisions
 from salus.archive.errors import ArchiveError
-from salus.archive.fsck import Stores
 from salus.archive.replayed_decision import Replayed
 from salus.archive.report import OnProgress
 from salus.archive.report import Progress as Step
-from salus.archive.trust import Trust
-from salus.cli.checking import LEDGER_BUCKET, LOG_BUCKET, whom_and_where
+from salus.cli.checking import LEDGER_BUCKET, LOG_BUCKET
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import plain, shown, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.ledger_copies import ledger_of
 from salus.cli.store_errors import store_error
-from salus.crypto.text_files import read_text_file
 from salus.ledger.errors import LedgerError
 from salus.objects import ObjectsError
-from salus.objects.folder import FolderObjects
 
 SHOWN_MAX = 50
 
@@ -88,7 +85,7 @@ def replay(
     """
     within = range_of(_bound(begin, "--from"), _bound(end, "--to", is_end=True))
     other = None if policies is None else policies_of(policies)
-    trust, stores = _ledger_of(network, archive)
+    trust, stores = ledger_of(network, archive)
     with ExitStack() as stack:
         progress = _bar(stack)
         try:
@@ -172,22 +169,6 @@ def _bound(text: str | None, option: str, *, is_end: bool = False) -> Bound:
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     is_date = "T" not in text and " " not in text and moment.timetz().replace(tzinfo=None) == time()
     return Bound(moment=moment + timedelta(days=1) if is_end and is_date else moment)
-
-
-def _ledger_of(network: Path | None, archive: Path | None) -> tuple[Trust, Stores]:
-    if archive is None:
-        trust, address = whom_and_where(network)
-        return trust, address.open()
-    if network is None:
-        raise CommandError(Exit.USAGE, "--archive needs --network: whose signatures count")
-    missing = [name for name in (LEDGER_BUCKET, LOG_BUCKET) if not (archive / name).is_dir()]
-    if missing:
-        raise CommandError(Exit.USAGE, f"{archive} has no folder {' and no folder '.join(missing)}")
-    try:
-        trust = Trust.from_network(read_text_file(network))
-    except (OSError, ValueError) as error:
-        raise CommandError(Exit.USAGE, f"{network}: {error}") from None
-    return trust, Stores(FolderObjects(archive / LEDGER_BUCKET), FolderObjects(archive / LOG_BUCKET))
 
 
 def _bar(stack: ExitStack) -> OnProgress:

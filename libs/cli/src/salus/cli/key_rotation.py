@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ from salus.cli.console import Json, emit, narration, out
 from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.past_keys import list_valid_keys
 from salus.cli.shards import standing_of
 from salus.cli.signed_positions import SignedPositions
 from salus.cli.state import running_folder, running_platform
@@ -61,12 +63,41 @@ Number = Annotated[
 
 
 @app.command("list")
-def list_keys(as_json: Json = False) -> None:
-    """List the keys of shards, log and witnesses: from where each signs, and until where."""
-    network = NetworkFolder(running_folder())
-    if not network.file.exists():
-        raise CommandError(Exit.NOT_RUNNING, f"there is no network in {network.folder}: `salus up` makes one")
-    entries = KeyFiles(network).entries()
+def list_keys(
+    at_block: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARD/HEIGHT",
+            help="Instead, the keys of parties that were valid at this block, from the ledger alone.",
+        ),
+    ] = None,
+    party: Annotated[str | None, typer.Option(metavar="DID", help="With --at-block: of this party.")] = None,
+    network: Annotated[
+        Path | None,
+        typer.Option(help="With --at-block: network.json of another network; its store is in SALUS_S3_*."),
+    ] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --at-block and --network: a copy of both buckets.", exists=True, file_okay=False
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the keys of shards, log and witnesses: from where each signs, and until where.
+
+    With --at-block, list the keys of members, services, people and devices that could sign what was appended
+    when that block was sealed.
+    """
+    if at_block is not None:
+        list_valid_keys(at_block, party=party, network=network, archive=archive, as_json=as_json)
+        return
+    if party or network or archive:
+        raise CommandError(Exit.USAGE, "--party, --network and --archive belong to --at-block")
+    own = NetworkFolder(running_folder())
+    if not own.file.exists():
+        raise CommandError(Exit.NOT_RUNNING, f"there is no network in {own.folder}: `salus up` makes one")
+    entries = KeyFiles(own).entries()
     if as_json:
         emit([_described(entry) for entry in entries])
         return
