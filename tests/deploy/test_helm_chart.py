@@ -44,6 +44,11 @@ VARIANTS: dict[str, list[str]] = {
     "ingress": ["--set", "ingress.enabled=true,ingress.tlsSecret=tls,ingress.className=nginx"],
     "kafka-mtls": ["--set", f"kafka.protocol=SSL,kafka.caConfigMap=kafka-ca,{WITNESS}"],
     "kafka-scram": ["--set", "kafka.protocol=SASL_SSL,kafka.secretPrefix=acc-"],
+    "kms": ["--set", "kms.uri=transit:https://bao:8200/transit/subjects?token-source=file:/etc/salus-kms/t"],
+    "kms-secret": [
+        "--set",
+        "kms.uri=transit:https://bao:8200/transit/subjects?token-source=file:/etc/salus-kms/t,kms.secret=bao",
+    ],
     "everything-external": [
         "--set",
         "network.existingConfigMap=net,serviceAccount.create=false,serviceAccount.name=own",
@@ -139,6 +144,35 @@ def test_a_kafka_that_asks_for_no_account_is_told_of_none(helm: Run, network_fil
 
     names = {one["name"] for container in containers(documents) for one in container["env"]}
     assert {name for name in names if name.startswith("SALUS_KAFKA")} == {"SALUS_KAFKA_BOOTSTRAP"}
+
+
+def test_only_storage_is_told_of_a_kms_and_then_needs_no_file_of_root_keys(
+    helm: Run, network_file: Path
+) -> None:
+    pods = {
+        document["metadata"]["name"]: document["spec"]["template"]["spec"]
+        for document in rendered(helm, network_file, *VARIANTS["kms-secret"])
+        if document["kind"] in {"Deployment", "StatefulSet"}
+    }
+    told = {
+        name: one["value"]
+        for name, pod in pods.items()
+        for one in pod["containers"][0]["env"]
+        if one["name"] == "SALUS_KMS"
+    }
+    mounted = {
+        name: volume["secret"]["secretName"]
+        for name, pod in pods.items()
+        for volume in pod["volumes"]
+        if volume["name"] == "kms"
+    }
+    [keys] = [volume for volume in pods["salus-storage"]["volumes"] if volume["name"] == "keys"]
+
+    assert told == {
+        "salus-storage": "transit:https://bao:8200/transit/subjects?token-source=file:/etc/salus-kms/t"
+    }
+    assert mounted == {"salus-storage": "bao"}
+    assert [item["key"] for item in keys["secret"]["items"]] == ["storage.pem"]
 
 
 def test_a_pod_sees_no_key_but_its_own(helm: Run, network_file: Path) -> None:

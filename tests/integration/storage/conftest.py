@@ -15,6 +15,7 @@ import jwt
 import pytest
 from tests.asking import NETWORK, UNASKED, truly_asked
 from tests.founding import founding, joining, stated
+from tests.integration.openbao import OpenBao, running_openbao
 
 from salus.client.auth import RequestSigner
 from salus.client.pseudonyms import new_nonce
@@ -232,3 +233,10 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
             yield world
         finally:
             await world.stop()
+
+
+@pytest.fixture(scope="session")
+async def openbao(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpenBao]:
+    """A real OpenBao for the whole run; each test has a key of its own there."""
+    async with running_openbao(tmp_path_factory.mktemp("openbao")) as server:
+        yield server

@@ -284,9 +284,9 @@ async def test_rotating_the_root_key_touches_no_object(world: World) -> None:
     objects = world.bucket(world.settings.objects_bucket)
     before = [entry async for entry in objects.list(name, on_stray=refuse_stray)]
 
-    assert await rotate(world.settings, retire=False) == 1
+    assert await rotate(world.settings, step="rotate") == 1
     assert (await world.read(name, patient)).content == b"content"
-    assert await rotate(world.settings, retire=True) == 0
+    assert await rotate(world.settings, step="retire") == 0
     await world.stop()
     await world.start()
 
@@ -297,7 +297,8 @@ async def test_rotating_the_root_key_touches_no_object(world: World) -> None:
 async def test_storage_does_not_start_with_a_new_root_key_over_old_keys(world: World) -> None:
     await world.patient()
     await world.stop()
-    world.settings.kms_path.rename(world.settings.kms_path.with_suffix(".lost"))
+    kms = world.folder.folder / "keys" / "kms"
+    kms.rename(kms.with_suffix(".lost"))
 
     with pytest.raises(KmsAwayError, match="no KMS file"):
         await world.start()

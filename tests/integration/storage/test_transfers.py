@@ -308,7 +308,7 @@ async def test_a_service_whose_key_nobody_knows_shows_nothing_and_does_nothing(w
     await world.stop()
     stranger = world.settings.signing_key_file.with_name("stranger.pem")
     ensure_ed25519(stranger)
-    await world.start(signing_key_file=stranger, kms_file=world.settings.kms_path)
+    await world.start(signing_key_file=stranger, kms=str(world.folder.folder / "keys" / "kms"))
 
     await require_nothing_is_done(world, patient, name, "unknown-key")
 

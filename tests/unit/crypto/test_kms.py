@@ -15,12 +15,13 @@ from salus.crypto.errors import (
     KmsAwayError,
     KmsError,
     KmsExistsError,
-    KmsFileError,
+    KmsUnusableError,
     RootInUseError,
     UnwrapError,
 )
+from salus.crypto.file_kms import FileKms
 from salus.crypto.file_lock import changing, changing_now
-from salus.crypto.kms import FileKms, root_name
+from salus.crypto.kms import root_name
 
 KEY = bytes(range(32))
 
@@ -148,7 +149,7 @@ async def test_who_finds_the_file_locked_changes_nothing_and_says_so(
 ) -> None:
     kms = await FileKms.create(tmp_path / "kms")
     before = (tmp_path / "kms").read_bytes()
-    monkeypatch.setattr("salus.crypto.kms.changing", partial(changing, wait_s=0))
+    monkeypatch.setattr("salus.crypto.file_kms.changing", partial(changing, wait_s=0))
 
     with changing_now(tmp_path / "kms"), pytest.raises(KmsError, match="another process has been changing"):
         await kms.rotate()
@@ -164,7 +165,7 @@ async def test_a_kms_file_that_cannot_be_written_is_named(
     def refused(path: Path) -> NoReturn:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr("salus.crypto.kms.changing", refused)
+    monkeypatch.setattr("salus.crypto.file_kms.changing", refused)
 
     with pytest.raises(KmsError, match="cannot be changed: Read-only file system"):
         await kms.rotate()
@@ -180,9 +181,9 @@ async def test_a_kms_is_never_made_over_another(tmp_path: Path) -> None:
 async def test_a_wrong_passphrase_opens_nothing(tmp_path: Path) -> None:
     await FileKms.create(tmp_path / "kms", "right")
 
-    with pytest.raises(KmsFileError, match="passphrase"):
+    with pytest.raises(KmsUnusableError, match="passphrase"):
         await FileKms.open(tmp_path / "kms", "wrong")
-    with pytest.raises(KmsFileError, match="passphrase"):
+    with pytest.raises(KmsUnusableError, match="passphrase"):
         await FileKms.open(tmp_path / "kms")
 
 
@@ -204,7 +205,7 @@ async def test_what_is_not_a_kms_file_is_named(tmp_path: Path, content: bytes | 
         path.write_bytes(content)
         path.chmod(0o600)
 
-    with pytest.raises(KmsAwayError if content is None else KmsFileError, match="kms"):
+    with pytest.raises(KmsAwayError if content is None else KmsUnusableError, match="kms"):
         await FileKms.open(path)
 
 

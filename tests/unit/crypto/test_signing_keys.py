@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salus.crypto import pkcs11
+from salus.crypto import token_session
 from salus.crypto.errors import CryptoError, ExposedKeyError, InvalidKeyError, KeyUriError, KmsAwayError
 from salus.crypto.keys import ensure_ed25519, load_all_ed25519, load_ed25519, save_ed25519
 from salus.crypto.pkcs11 import TokenKeys
@@ -87,12 +87,12 @@ def test_what_rfc_7512_writes_is_understood() -> None:
     place = key_place(TOKEN)
 
     assert isinstance(place, TokenKeys)
-    assert place.wanted == {"token": "the token", "object": "log"}
-    assert (place.module, place.pin) == ("/lib/hsm.so", Secret("file:/run/pin"))
+    assert place.place.wanted == {"token": "the token", "object": "log"}
+    assert (place.place.module, place.place.pin) == ("/lib/hsm.so", Secret("file:/run/pin"))
 
 
 def test_without_the_library_a_token_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pkcs11, "HAS_LIBRARY", False)
+    monkeypatch.setattr(token_session, "HAS_LIBRARY", False)
 
     with pytest.raises(KmsAwayError, match=r"salus-crypto\[pkcs11\]"):
         key_place(TOKEN)

@@ -93,7 +93,7 @@ def test_a_service_is_told_nothing_that_its_manifest_does_not_say(tmp_path):
             "KAFKA_BOOTSTRAP",
             "DATABASE_URL",
             "S3_SECRET_KEY",
-            "KMS_FILE",
+            "KMS",
             "NOTE_KEY_FILE",
             "SHARD",
         )
@@ -103,7 +103,7 @@ def test_a_service_is_told_nothing_that_its_manifest_does_not_say(tmp_path):
         "KAFKA_BOOTSTRAP": set(known) - {"witness-1"},
         "DATABASE_URL": {"identity", "consent", "storage", "audit"},
         "S3_SECRET_KEY": {"storage", "sequencer", "anchoring", "audit"},
-        "KMS_FILE": {"storage"},
+        "KMS": {"storage"},
         "NOTE_KEY_FILE": {"sequencer", "anchoring", "witness-1"},
         "SHARD": {"sequencer"},
     }

@@ -17,6 +17,7 @@ from salus.contracts.decision import Decision
 from salus.contracts.testing import faults
 from salus.contracts.testing.faults import Schedule
 from salus.contracts.testing.memory import MemoryTopics
+from salus.crypto.kms import RootsInUse
 from salus.crypto.streaming_aead import SEGMENT_BYTES_MIN, STREAM_HEADER_BYTES, TAG_BYTES
 from salus.events.contexts import CATALOGUE
 from salus.events.event_types import EventData
@@ -146,6 +147,18 @@ class PlainKms:
 
     async def is_current(self, wrapped: bytes) -> bool:  # noqa: ARG002  # the port's form
         return True
+
+    async def rotate(self) -> str:
+        return "plain"
+
+    async def retire(self, in_use: RootsInUse) -> None:
+        await in_use()
+
+    async def check(self) -> None:
+        """Return: it is always there."""
+
+    async def close(self) -> None:
+        """Do nothing."""
 
 
 class Tokens:

@@ -15,14 +15,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from salus.crypto import file_lock, kms, private_files
+from salus.crypto import file_kms, file_lock, private_files
 from salus.crypto.errors import KmsError
-from salus.crypto.kms import FileKms
+from salus.crypto.file_kms import FileKms
 from salus.objects.memory import MemoryObjects
 from salus.storage.adapters import vault
 from salus.storage.adapters.vault import BucketVault
 
-TRACED = {str(module.__file__) for module in (file_lock, kms, private_files, vault)}
+TRACED = {str(module.__file__) for module in (file_kms, file_lock, private_files, vault)}
 PATIENTS = [f"urn:uuid:00000000-0000-4000-8000-{n:012d}" for n in range(2)]
 PRIVATE = b"k" * 32
 

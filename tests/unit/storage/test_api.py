@@ -14,7 +14,7 @@ from starlette.types import Message
 from structlog.testing import capture_logs
 from tests.asking import UNASKED, FixedCallers, calling
 
-from salus.crypto.errors import KmsAwayError, KmsFileError, UnwrapError
+from salus.crypto.errors import KmsAwayError, KmsUnusableError, UnwrapError
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.contexts.storage import ObjectRead, ObjectStored, ReadBrokenOff
 from salus.events.event_types import EventData
@@ -105,10 +105,10 @@ async def test_an_object_store_that_is_away_is_unavailable_until_it_is_back(
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (KmsAwayError("the KMS sleeps"), (503, "unavailable")),
+        (KmsAwayError("the KMS sleeps"), (503, "kms-unavailable")),
         (UnwrapError("there is no root key root-1"), (500, "key-unusable")),
         # Cases L2, S4: what no waiting mends is not `unavailable`, which clients repeat.
-        (KmsFileError("the file is damaged"), (500, "kms-unusable")),
+        (KmsUnusableError("the file is damaged"), (500, "kms-unusable")),
         (RefusedError("subjects", "no permission"), (500, "store-refused")),
     ],
 )

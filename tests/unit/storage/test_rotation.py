@@ -12,7 +12,7 @@ import pytest
 from tests.unit.storage import killed_rotation
 
 from salus.crypto.errors import KmsError
-from salus.crypto.kms import FileKms
+from salus.crypto.file_kms import FileKms
 from salus.objects.memory import MemoryObjects
 from salus.storage import rotate as command
 from salus.storage.adapters.vault import BucketVault

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from salus.crypto.errors import UnwrapError
-from salus.crypto.kms import FileKms
+from salus.crypto.file_kms import FileKms
 from salus.objects import Entry, RefusedError, StoreAwayError
 from salus.objects.memory import MemoryObjects
 from salus.storage.adapters.vault import WRAPPED_BYTES_MAX, BucketVault, holds_keys
@@ -157,3 +157,20 @@ async def test_a_key_that_is_larger_than_any_does_not_unwrap(
         await vault.fetch(patient=HER, key=f"{HER}#1")
     with pytest.raises(UnwrapError, match="the first at"):
         await vault.rewrap()
+
+
+async def test_wrapping_anew_tells_how_far_it_is_and_goes_on_from_there(vault: BucketVault) -> None:
+    kms = vault.kms
+    assert isinstance(kms, FileKms)
+    for number in range(40):
+        await keep(vault, HER, f"{number:02x}")
+    await kms.rotate()
+    told: list[tuple[int, int, str]] = []
+
+    def tell(keys: int, changed: int, last: str) -> None:
+        told.append((keys, changed, last))
+
+    half = f"subjects/{HER}/{19:02x}"
+    assert await vault.rewrap(after=half, tell=tell) == 20
+    assert told == [(16, 16, f"subjects/{HER}/{35:02x}"), (4, 20, f"subjects/{HER}/{39:02x}")]
+    assert await vault.rewrap() == 20

@@ -131,6 +131,12 @@ http://{{ .root.Release.Name }}-{{ .name }}
 {{- end }}
 {{- end }}
 
+{{/* Whether a service is told of a KMS that is no file beside its key. Takes {root, name}. */}}
+{{- define "salus.hasKms" -}}
+{{- $manifest := index (include "salus.manifests" .root | fromYaml) .name }}
+{{- if and .root.Values.kms.uri (hasKey $manifest.settings "SALUS_KMS") }}yes{{ end -}}
+{{- end }}
+
 {{/* The environment of a service of the platform, as its manifest says. Takes {root, name, settings, shard}. */}}
 {{- define "salus.environment" -}}
 {{- $manifest := index (include "salus.manifests" .root | fromYaml) .name }}
@@ -158,7 +164,11 @@ http://{{ .root.Release.Name }}-{{ .name }}
 {{- end }}
 {{- end }}
 {{- range $setting, $value := $manifest.settings }}
+{{- if and (eq $setting "SALUS_KMS") $.root.Values.kms.uri }}
+- {name: {{ $setting }}, value: {{ $.root.Values.kms.uri | quote }}}
+{{- else }}
 - {name: {{ $setting }}, value: {{ include "salus.placed" (dict "root" $.root "value" $value "shard" ($.shard | default 0)) | toJson }}}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -214,10 +224,17 @@ containers:
       - {name: data, mountPath: /var/lib/salus}
       {{- if not .environment }}
       {{- include "salus.kafkaMounts" . | nindent 6 }}
+      {{- if and (include "salus.hasKms" .) .root.Values.kms.secret }}
+      - {name: kms, mountPath: /etc/salus-kms, readOnly: true}
+      {{- end }}
       {{- end }}
 volumes:
   {{- if not .environment }}
   {{- include "salus.kafkaVolumes" . | nindent 2 }}
+  {{- if and (include "salus.hasKms" .) .root.Values.kms.secret }}
+  - name: kms
+    secret: {secretName: {{ .root.Values.kms.secret }}, defaultMode: 0440}
+  {{- end }}
   {{- end }}
   - name: network
     configMap: {name: {{ include "salus.networkConfigMap" .root }}}
@@ -226,7 +243,9 @@ volumes:
       secretName: {{ .keysSecret | default .root.Values.network.keysSecret }}
       defaultMode: 0440
       items:
-        {{- range .files | default $manifest.files }}
+        {{- $files := .files | default $manifest.files }}
+        {{- if and (not .environment) (include "salus.hasKms" .) }}{{ $files = without $files "kms" }}{{ end }}
+        {{- range $files }}
         {{- $file := include "salus.placed" (dict "root" $root "value" . "shard" $shard) }}
         - {key: {{ $file }}, path: {{ $file }}}
         {{- end }}

@@ -66,6 +66,8 @@ class ContractService(Generic[SettingsT, WorldT]):
     reactors: Sequence[Reactor[Any]] = ()
     open: Callable[[Dependencies[SettingsT]], Awaitable[WorldT]]
     install: Callable[[FastAPI, Dependencies[SettingsT], WorldT], None]
+    # Releases what `open` opened, once no request and no task is under way.
+    close: Callable[[WorldT], Awaitable[None]] | None = None
     rules: Rules | None = None
     adopt: Callable[[Dependencies[SettingsT], WorldT], Awaitable[None]] | None = None
     tasks: Callable[[Dependencies[SettingsT], WorldT], Iterable[BackgroundTask]] | None = None
@@ -110,6 +112,8 @@ async def open_app(
             )
         )
         world = await service.open(dependencies)
+        if service.close is not None:
+            stack.push_async_callback(service.close, world)
         await dependencies.wait_for("fold", dependencies.follower.check_rebuilt)
         if service.rules is not None:
             await _adopt_rules(dependencies, service.package, service.rules)

@@ -99,8 +99,8 @@ class KmsAwayError(KmsError):
     """The KMS or HSM cannot be reached or opened; nothing is known about the key."""
 
 
-class KmsFileError(KmsError):
-    """The KMS file is there and is none, or does not open: no waiting mends it, and it was left as it is."""
+class KmsUnusableError(KmsError):
+    """The KMS is there and does not serve us as it is set up: no waiting mends it; it was left as it is."""
 
 
 class RootInUseError(KmsError):

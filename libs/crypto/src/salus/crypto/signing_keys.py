@@ -10,22 +10,19 @@ A place may hold several keys: while one takes over from another, whoever signs 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from salus.crypto.errors import KeyUriError
+from salus.crypto.key_uri import token_place, uri_attributes
 from salus.crypto.keys import load_all_ed25519
 from salus.crypto.secret_source import Secret, path_of
 
 _FILE_QUERY = {"passphrase-source"}
-_PKCS11_PATH = {"token", "serial", "object"}
-_PKCS11_QUERY = {"module-path", "pin-source"}
-_ATTRIBUTE = re.compile(r"([a-z0-9-]+)=([^;?&]*)")
 
 
 class SigningKey(Protocol):
@@ -74,7 +71,7 @@ def key_place(uri: str) -> KeyPlace:
         return _pkcs11(rest)
     if scheme == "file" and colon:
         place, _, query = rest.partition("?")
-        options = _attributes(query, "&", _FILE_QUERY)
+        options = uri_attributes(query, "&", _FILE_QUERY)
         source = options.get("passphrase-source")
         return KeyFile(path_of(place), Secret(source) if source else None)
     if re.match(r"[a-z0-9+-]+:", uri) or not uri:
@@ -83,25 +80,7 @@ def key_place(uri: str) -> KeyPlace:
 
 
 def _pkcs11(rest: str) -> KeyPlace:
-    path, _, query = rest.partition("?")
-    wanted, how = _attributes(path, ";", _PKCS11_PATH), _attributes(query, "&", _PKCS11_QUERY)
-    for needed, told in (("token", wanted), ("module-path", how), ("pin-source", how)):
-        if needed not in told:
-            raise KeyUriError(f"a pkcs11: URI needs {needed}")
+    place = token_place(rest)
     from salus.crypto.pkcs11 import TokenKeys  # noqa: PLC0415  # only who has an HSM needs the library
 
-    return TokenKeys(module=how["module-path"], pin=Secret(how["pin-source"]), wanted=wanted)
-
-
-def _attributes(text: str, separator: str, known: set[str]) -> Mapping[str, str]:
-    """Return the attributes of a URI's part; what is not known might change which key is meant."""
-    found: dict[str, str] = {}
-    for part in text.split(separator) if text else ():
-        match = _ATTRIBUTE.fullmatch(part)
-        name = match[1] if match else part.partition("=")[0]
-        if name == "pin-value":
-            raise KeyUriError("a PIN does not belong into settings; say pin-source=file:PATH or env:NAME")
-        if match is None or name not in known or name in found:
-            raise KeyUriError(f"{name or 'nothing'} is not known here, malformed or there twice")
-        found[name] = unquote(match[2])
-    return found
+    return TokenKeys(place)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from salus.crypto.errors import CryptoError, LockedError
+from salus.crypto.file_kms import make_kms_file
 from salus.crypto.file_lock import changing_now
 from salus.crypto.keys import ensure_ed25519, load_ed25519
-from salus.crypto.kms import make_kms_file
 from salus.crypto.text_files import read_text_file
 from salus.devkit.errors import DevkitError, NetworkFileError
 from salus.devkit.public_files import write_public

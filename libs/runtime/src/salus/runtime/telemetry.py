@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import sys
 from datetime import UTC, datetime
 from typing import TextIO, cast
@@ -82,9 +83,11 @@ class LogStream:
 def set_up(settings: ProcessSettings) -> None:
     """Configure logs (JSON lines on stderr) and traces (OTLP, if an endpoint is set) for this process.
 
-    Every file that it makes from now on is its user's alone: databases and their journals too.
+    Every file that it makes from now on is its user's alone: databases and their journals too. If it crashes,
+    the system keeps no image of its memory, where keys and plaintext are.
     """
     os.umask(UMASK)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     stream = LogStream(sys.stderr)
     handler = logging.StreamHandler(stream)

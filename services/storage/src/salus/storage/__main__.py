@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from salus.contracts.service import ContractService, run
 from salus.storage.adapters.facts import EPOCHS, ERASURE, OBJECTS, SUBJECTS
-from salus.storage.composition import checks, install, open_world, tasks
+from salus.storage.composition import checks, close_world, install, open_world, tasks
 from salus.storage.settings import Settings
 from salus.storage.stores import open_buckets
 from salus.storage.transfers import OBJECTS_PATH
@@ -16,6 +16,7 @@ SERVICE = ContractService(
     reactors=(ERASURE,),
     needs={"object store": open_buckets},
     open=open_world,
+    close=close_world,
     checks=checks,
     tasks=tasks,
     install=install,

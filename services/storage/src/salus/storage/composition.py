@@ -15,6 +15,7 @@ from salus.events.requests import Request
 from salus.objects import S3Objects
 from salus.runtime.service import Check
 from salus.storage.adapters.facts import ERASURE, SUBJECTS, FoldedFacts
+from salus.storage.adapters.metered_kms import MeteredKms
 from salus.storage.adapters.object_table import FoldedInventory
 from salus.storage.adapters.problems import install as install_problems
 from salus.storage.adapters.vault import BucketVault
@@ -42,6 +43,7 @@ class World:
 
     objects: S3Objects
     keys: S3Objects
+    kms: MeteredKms
     vault: BucketVault
     facts: FoldedFacts
     erasures: ReactorHost[SubjectState]
@@ -57,7 +59,8 @@ class World:
 async def open_world(around: Dependencies[Settings]) -> World:
     """Open the buckets and the KMS."""
     objects, keys = await open_buckets(around.settings)
-    vault = BucketVault(keys, await open_kms(around.settings, keys))
+    kms = await open_kms(around.settings, keys)
+    vault = BucketVault(keys, kms)
     facts = FoldedFacts(around.follower, around.store, around.writer, around.host(SUBJECTS))
     erasures = around.reactor(
         ERASURE,
@@ -66,7 +69,12 @@ async def open_world(around: Dependencies[Settings]) -> World:
         pace=Pace(retry_s_max=around.settings.shred_interval_s),
     )
     sweep = KeySweep(facts, vault, around.settings.key_sweep_interval_s)
-    return World(objects, keys, vault, facts, erasures, sweep, Standing(facts, around.ring, around.now))
+    return World(objects, keys, kms, vault, facts, erasures, sweep, Standing(facts, around.ring, around.now))
+
+
+async def close_world(world: World) -> None:
+    """Close the connections to the KMS."""
+    await world.kms.close()
 
 
 def checks(world: World) -> Mapping[str, Check]:
@@ -74,6 +82,7 @@ def checks(world: World) -> Mapping[str, Check]:
     return {
         "objects": world.objects.require_bucket,
         "keys": world.keys.require_bucket,
+        "kms": world.kms.check,
         "destroyed keys": world.sweep.check,
     }
 

@@ -131,9 +131,6 @@ class Vault(Protocol):
         `key` is gone then whatever a list of the bucket leaves out: it is asked for by its name.
         """
 
-    async def rewrap(self) -> int:
-        """Wrap every key anew under the current root key; return how many were changed."""
-
 
 class Erasures(Protocol):
     """Destroys the keys of erased patients, and records that."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pydantic import Field, SecretStr
+from pydantic import Field, field_validator
 
 from salus.contracts.settings import ContractSettings
+from salus.crypto.errors import KeyUriError
 from salus.events.accountability import TRANSFER_S_MAX
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.settings import ObjectSettings
+from salus.storage.kms_places import KmsFile, KmsPlace, kms_place
 from salus.storage.transfers import Limits
 
 
@@ -17,12 +17,28 @@ class Settings(ContractSettings, ObjectSettings):
     """Storage needs Kafka, an object store, a database, a KMS, its signing key and the network file."""
 
     service_name: str = "storage"
-    kms_file: Path | None = Field(
+    kms: str | None = Field(
         default=None,
-        description="Root keys of the file KMS, made at the first start; none: `kms` beside the signing key.",
+        description="Where the root keys are: a KMS file, or a file:, pkcs11: or transit: URI; none: the file"
+        " `kms` beside the signing key. A KMS file is made at the first start.",
     )
-    kms_passphrase: SecretStr | None = Field(
-        default=None, description="Encrypts the KMS file; none: the file itself is the secret."
+    kms_previous: str | None = Field(
+        default=None,
+        description="The KMS that this one takes over from: what it wrapped still opens, and is wrapped anew"
+        " by `rotate --rewrap`.",
+    )
+    kms_cache_s: float = Field(
+        default=5,
+        ge=0,
+        le=60,
+        description="How long an unwrapped key of a patient is held, in seconds: a root key that is destroyed"
+        " opens nothing after that.",
+    )
+    kms_deadline_s: float = Field(
+        default=5,
+        gt=0,
+        le=60,
+        description="A KMS that has not answered after so long is away, in seconds.",
     )
     object_bytes_max: int = Field(
         default=5 * 1024**3, ge=1, description="The largest object that is taken, in bytes."
@@ -78,10 +94,23 @@ class Settings(ContractSettings, ObjectSettings):
         " in seconds.",
     )
 
-    @property
-    def kms_path(self) -> Path:
-        """Where the KMS file is."""
-        return self.kms_file or self.signing_key_file.parent / "kms"
+    @field_validator("kms", "kms_previous")
+    @classmethod
+    def _names_a_kms(cls, uri: str | None) -> str | None:
+        if uri is not None:
+            try:
+                kms_place(uri)
+            except KeyUriError as error:
+                raise ValueError(str(error)) from None
+        return uri
+
+    def kms_place(self) -> KmsPlace:
+        """Return where the root keys are."""
+        return kms_place(self.kms) if self.kms else KmsFile(self.signing_key_file.parent / "kms")
+
+    def previous_kms_place(self) -> KmsPlace | None:
+        """Return where the root keys were, if another KMS takes over."""
+        return kms_place(self.kms_previous) if self.kms_previous else None
 
     def limits(self) -> Limits:
         """Return what bounds transfers and verifications."""

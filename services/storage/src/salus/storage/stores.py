@@ -2,28 +2,62 @@
 
 from __future__ import annotations
 
+import time
+
 import structlog
 
 from salus.crypto.errors import KmsExistsError
-from salus.crypto.kms import FileKms
+from salus.crypto.file_kms import FileKms
+from salus.crypto.key_cache import KeyCache
+from salus.crypto.key_uri import TokenPlace
+from salus.crypto.kms import Kms
+from salus.crypto.kms_succession import KmsSuccession
 from salus.objects import ObjectStore, S3Objects, open_store, probe
+from salus.storage.adapters.metered_kms import MeteredKms
+from salus.storage.adapters.transit_kms import TransitKms
 from salus.storage.adapters.vault import holds_keys
+from salus.storage.kms_places import KmsFile, KmsPlace, TransitPlace
 from salus.storage.settings import Settings
 
 _log = structlog.get_logger()
 
 
-async def open_kms(settings: Settings, keys: ObjectStore) -> FileKms:
-    """Open the KMS file, or make it while there is no key yet that another one could have wrapped."""
-    passphrase = settings.kms_passphrase.get_secret_value() if settings.kms_passphrase else None
-    if settings.kms_path.exists() or await holds_keys(keys):
-        return await FileKms.open(settings.kms_path, passphrase)
+async def open_kms(settings: Settings, keys: ObjectStore) -> MeteredKms:
+    """Open the KMS; a KMS file is made while there is no key yet that another one could have wrapped.
+
+    Raises:
+        KmsAwayError, KmsUnusableError: a KMS file is not there though there are keys, or does not open. Of
+            another KMS nothing is asked yet: `check` does.
+    """
+    place = settings.kms_place()
+    kms: Kms = await (_file(place, keys) if isinstance(place, KmsFile) else _opened(place, settings))
+    if (previous := settings.previous_kms_place()) is not None:
+        kms = KmsSuccession(kms, await _opened(previous, settings))
+    cache = KeyCache(settings.kms_cache_s, clock=time.monotonic)
+    return MeteredKms(kms, cache, settings.kms_deadline_s)
+
+
+async def _opened(place: KmsPlace, settings: Settings) -> Kms:
+    match place:
+        case KmsFile():
+            return await FileKms.open(place.path, place.secret())
+        case TokenPlace():
+            from salus.crypto.token_kms import TokenKms  # noqa: PLC0415  # only who has an HSM needs the library
+
+            return TokenKms(place)
+        case TransitPlace():
+            return TransitKms(place, settings.kms_deadline_s)
+
+
+async def _file(place: KmsFile, keys: ObjectStore) -> Kms:
+    if place.path.exists() or await holds_keys(keys):
+        return await FileKms.open(place.path, place.secret())
     try:
-        kms = await FileKms.create(settings.kms_path, passphrase)
+        kms = await FileKms.create(place.path, place.secret())
     except KmsExistsError:
         # Another replica was quicker.
-        return await FileKms.open(settings.kms_path, passphrase)
-    _log.info("made a new KMS file", path=str(settings.kms_path))
+        return await FileKms.open(place.path, place.secret())
+    _log.info("made a new KMS file", path=str(place.path))
     return kms
 
 

@@ -6,7 +6,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from salus.crypto.errors import KmsAwayError, KmsFileError, UnwrapError
+from salus.crypto.errors import KmsAwayError, KmsUnusableError, UnwrapError
 from salus.objects import ObjectsError, RefusedError
 from salus.runtime.problems import problem_response
 
@@ -18,7 +18,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ObjectsError, _store_away)
     app.add_exception_handler(RefusedError, _store_refuses)
     app.add_exception_handler(KmsAwayError, _kms_away)
-    app.add_exception_handler(KmsFileError, _kms_unusable)
+    app.add_exception_handler(KmsUnusableError, _kms_unusable)
     app.add_exception_handler(UnwrapError, _key_unusable)
 
 
@@ -37,12 +37,14 @@ async def _store_refuses(_: Request, error: Exception) -> JSONResponse:
 
 async def _kms_away(_: Request, error: Exception) -> JSONResponse:
     _log.warning("a part is away", part="the KMS", error=type(error).__name__)
-    return problem_response(503, "unavailable", "the KMS is away; nothing was read or changed")
+    return problem_response(503, "kms-unavailable", "the KMS is away; nothing was read or changed")
 
 
 async def _kms_unusable(_: Request, error: Exception) -> JSONResponse:
-    _log.error("the KMS file cannot be used", error=str(error))
-    return problem_response(500, "kms-unusable", "the KMS file cannot be used: an operator must look")
+    _log.error("the KMS cannot be used", error=str(error))
+    return problem_response(
+        500, "kms-unusable", "the KMS does not serve us as it is set up: an operator must look"
+    )
 
 
 async def _key_unusable(_: Request, error: Exception) -> JSONResponse:

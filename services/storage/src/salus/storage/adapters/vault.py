@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -22,11 +23,15 @@ from salus.objects import (
 
 FOLDER = "subjects"
 ROTATIONS_MAX = 10
+REWRAPPED_AT_ONCE = 16
 # A wrapped key takes some hundred bytes.
 WRAPPED_BYTES_MAX = 16 * 1024
 _CONTEXT = "salus.health/subject-key/v1"
 # No slash, no dot: what a backup tool or a person puts beside the keys is mostly called otherwise.
 _NAME = re.compile(rf"{FOLDER}/(?P<patient>[^/]+)/(?P<number>[0-9a-f]{{1,64}})")
+
+OnRewrapped = Callable[[int, int, str], None]
+"""Hears of how many more keys, how many wrapped anew in all, and the last of them."""
 
 _log = structlog.get_logger()
 
@@ -112,24 +117,38 @@ class BucketVault:
                 yield patient
             last = patient
 
-    async def rewrap(self) -> int:
-        """Wrap every key anew, one at a time, and pass what is no key.
+    async def rewrap(self, *, after: str = "", tell: OnRewrapped = lambda *_: None) -> int:
+        """Wrap every key anew that lies behind `after`, some at a time, and pass what is no key.
 
         A key that is destroyed meanwhile stays destroyed, for only an object that is still there is replaced.
+        `tell` hears every REWRAPPED_AT_ONCE keys up to which one all are done: from there it can go on.
 
         Raises:
             UnwrapError: so many keys do not unwrap; every other is wrapped anew.
         """
         changed = 0
         damaged: list[str] = []
-        for name in [name async for name in _names(self.store, FOLDER)]:
+
+        async def rewrap_one(name: str) -> None:
+            nonlocal changed
             try:
-                changed += await self._rewrap(name)
+                done = await self._rewrap(name)
             except UnwrapError as error:
                 _log.error("a key does not unwrap", name=name, error=str(error))
                 damaged.append(name)
+            else:
+                changed += done
+
+        async for names in _batches(_names(self.store, FOLDER, start_after=after)):
+            ended = await asyncio.gather(*map(rewrap_one, names), return_exceptions=True)
+            for error in ended:
+                if error is not None:
+                    raise error
+            tell(len(names), changed, names[-1])
         if damaged:
-            raise UnwrapError(f"{len(damaged)} keys, the first at {damaged[0]}; {changed} were wrapped anew")
+            raise UnwrapError(
+                f"{len(damaged)} keys, the first at {min(damaged)}; {changed} were wrapped anew"
+            )
         return changed
 
     async def roots_in_use(self) -> set[str]:
@@ -177,14 +196,25 @@ async def _has_any(store: ObjectStore, folder: str) -> bool:
     return False
 
 
-async def _names(store: ObjectStore, folder: str) -> AsyncIterator[str]:
+async def _batches(names: AsyncIterator[str]) -> AsyncIterator[list[str]]:
+    batch: list[str] = []
+    async for name in names:
+        batch.append(name)
+        if len(batch) == REWRAPPED_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+async def _names(store: ObjectStore, folder: str, *, start_after: str = "") -> AsyncIterator[str]:
     """Yield where keys lie; what is no key is counted and named in the log, escaped."""
     others: list[str] = []
 
     def pass_over(stray: Stray) -> None:
         others.append(stray.shown)
 
-    async for entry in store.list(folder, on_stray=pass_over):
+    async for entry in store.list(folder, start_after, on_stray=pass_over):
         if _NAME.fullmatch(entry.key):
             yield entry.key
         else:

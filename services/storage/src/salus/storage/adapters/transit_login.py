@@ -1,0 +1,100 @@
+"""How storage logs in to OpenBao or Vault: by a token in a file that an agent renews, or by an AppRole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from salus.crypto.errors import CryptoError, KmsUnusableError
+from salus.crypto.secret_source import Secret
+from salus.storage.kms_places import RoleLogin, TokenLogin
+
+# A token is asked for anew when so much of its time is over.
+LEASE_USED_MAX = 2 / 3
+
+Ask = Callable[[str, bytes], Awaitable[bytes]]
+"""Posts a body to a path without a token and returns the answer; raises KmsAwayError, KmsUnusableError."""
+
+
+class Login(Protocol):
+    """Where tokens come from."""
+
+    async def token(self, ask: Ask) -> str:
+        """Return a token, which may have been revoked since it was given out."""
+
+    def forget(self) -> None:
+        """Have the next call give another token, if there is one: this one is refused."""
+
+
+@dataclass
+class TokenFile:
+    """A token that somebody else renews; it is read again when it is refused."""
+
+    source: Secret
+    _token: str | None = field(default=None, init=False, repr=False)
+
+    async def token(self, ask: Ask) -> str:
+        """Return the token in the file."""
+        del ask
+        if self._token is None:
+            self._token = secret_at(self.source)
+        return self._token
+
+    def forget(self) -> None:
+        """Read the file again next time."""
+        self._token = None
+
+
+class _Auth(msgspec.Struct, frozen=True):
+    client_token: str
+    lease_duration: int
+
+
+class _LoginAnswer(msgspec.Struct, frozen=True):
+    auth: _Auth
+
+
+@dataclass
+class AppRole:
+    """A role and its secret; each login gives a token of its own, with a lease."""
+
+    role: Secret
+    secret: Secret
+    clock: Callable[[], float] = time.monotonic
+    _token: str | None = field(default=None, init=False, repr=False)
+    _until: float = field(default=0.0, init=False, repr=False)
+
+    async def token(self, ask: Ask) -> str:
+        """Return a token whose lease is not about to end."""
+        if self._token is None or self.clock() >= self._until:
+            begun = self.clock()
+            body = msgspec.json.encode({"role_id": secret_at(self.role), "secret_id": secret_at(self.secret)})
+            answer = msgspec.json.decode(await ask("auth/approle/login", body), type=_LoginAnswer).auth
+            self._token = answer.client_token
+            self._until = begun + LEASE_USED_MAX * answer.lease_duration
+        return self._token
+
+    def forget(self) -> None:
+        """Log in again next time."""
+        self._token = None
+
+
+def login_of(place: TokenLogin | RoleLogin) -> Login:
+    """Return what logs in as a KMS URI says."""
+    match place:
+        case TokenLogin():
+            return TokenFile(place.token)
+        case RoleLogin():
+            return AppRole(place.role, place.secret)
+
+
+def secret_at(source: Secret) -> str:
+    """Return a secret; raises KmsUnusableError with where it should be, and not what it is."""
+    try:
+        return source.read().strip()
+    except CryptoError as error:
+        raise KmsUnusableError(f"{error}") from error
