@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import resource
 import sys
 
 import pytest
@@ -63,6 +64,8 @@ def test_a_line_that_is_not_written_ends_nobody(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(sys, "stderr", Full())
     monkeypatch.setattr(os, "umask", lambda _: 0)
+    limits: dict[int, tuple[int, int]] = {}
+    monkeypatch.setattr(resource, "setrlimit", limits.__setitem__)
     before = LINES_LOST._value.get()
     root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
     root.handlers.clear()
@@ -76,3 +79,5 @@ def test_a_line_that_is_not_written_ends_nobody(monkeypatch: pytest.MonkeyPatch,
         structlog.contextvars.clear_contextvars()
 
     assert LINES_LOST._value.get() > before
+    # What is in memory, keys among it, is not written to a disk by a crash.
+    assert limits == {resource.RLIMIT_CORE: (0, 0)}

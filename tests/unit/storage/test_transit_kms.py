@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -191,7 +192,7 @@ async def test_a_kms_that_never_answers_is_away_after_the_deadline(token: Secret
     class Never(TransitKms):
         async def wrap(self, key: bytes, *, context: str) -> bytes:
             del key, context
-            await transit_kms.asyncio.Event().wait()
+            await asyncio.Event().wait()
             raise AssertionError
 
     place = TransitPlace("https://bao", "transit", "k", TokenLogin(token))

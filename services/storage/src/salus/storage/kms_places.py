@@ -20,7 +20,8 @@ from salus.crypto.secret_source import Secret, path_of
 
 _FILE_QUERY = {"passphrase-source"}
 _TRANSIT_QUERY = {"token-source", "role-id-source", "secret-id-source", "ca", "namespace"}
-_TRANSIT_PATH = re.compile(r"/(?P<mount>[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*)/(?P<key>[a-z0-9-]{1,40})")
+_MOUNT = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
+_TRANSIT_KEY = re.compile(r"[a-z0-9-]{1,40}")
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
@@ -89,9 +90,10 @@ def kms_place(uri: str) -> KmsPlace:
 def _transit(rest: str) -> TransitPlace:
     address, _, query = rest.partition("?")
     split = urlsplit(address)
-    path = _TRANSIT_PATH.fullmatch(split.path)
+    mount, _, key = split.path.rpartition("/")
+    is_named = _MOUNT.fullmatch(mount) is not None and _TRANSIT_KEY.fullmatch(key) is not None
     is_secret = split.scheme == "https" or (split.scheme == "http" and split.hostname in _LOOPBACK)
-    if not is_secret or not split.hostname or "@" in split.netloc or path is None:
+    if not is_secret or not split.hostname or "@" in split.netloc or not is_named:
         raise KeyUriError(
             "a transit: URI is transit:https://HOST[:PORT]/MOUNT/KEY?…; http only to this machine, and the"
             " name of a key has at most 40 of a-z, 0-9 and -"
@@ -99,8 +101,8 @@ def _transit(rest: str) -> TransitPlace:
     told = uri_attributes(query, "&", _TRANSIT_QUERY)
     return TransitPlace(
         address=f"{split.scheme}://{split.netloc}",
-        mount=path["mount"],
-        key=path["key"],
+        mount=mount.removeprefix("/"),
+        key=key,
         login=_login(told.get("token-source"), told.get("role-id-source"), told.get("secret-id-source")),
         ca=told.get("ca"),
         namespace=told.get("namespace"),
