@@ -92,6 +92,14 @@ FROM fold_positions
 UNION ALL SELECT 1, kind, id, 0, version, state FROM fold_aggregates WHERE (kind, id) IN ({keys})
 UNION ALL SELECT 2, topic, name, 0, 0, NULL FROM fold_claims WHERE (topic, name) IN ({names})
 """
+# SQLite's comes as one row: its thread takes the interpreter lock anew for each row, while others compute.
+_AS_ONE_ROW = """
+SELECT json_group_array(json_array(
+    what, a, b, part, n, CASE what WHEN 0 THEN hex(state) ELSE CAST(state AS TEXT) END
+))
+FROM ({found})
+"""
+_FOUND = msgspec.json.Decoder(list[tuple[int, str, str, int, int, str | None]])
 # All names in one parameter each: a statement with a parameter for each is parsed anew each time.
 _PAIRS = {
     "sqlite": "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:{0})",
@@ -141,16 +149,26 @@ async def read_snapshot(
     """Return these aggregates (kind, id) and claims (topic, name) with the positions, by one statement."""
     dialect = connection.dialect.name
     given = {**_pairs(dialect, "keys", keys), **_pairs(dialect, "names", names)}
+    result = await connection.execute(_snapshot_statement(dialect), given)
     found = Snapshot()
-    for what, a, b, part, number, state in await connection.execute(_snapshot_statement(dialect), given):
+    for what, a, b, part, number, state in _unpacked(result.scalar_one()) if dialect == "sqlite" else result:
         if what == _AGGREGATE:
-            found.rows[a, b] = Loaded(number, state)
+            found.rows[a, b] = Loaded(number, state or b"")
         elif what == _CLAIM:
             found.claims.add((a, b))
         else:
             found.positions[a, part] = number
             found.folded_by.add(state)
     return found
+
+
+def _unpacked(row: str) -> Iterator[tuple[int, str, str, int, int, bytes | None]]:
+    """Yield the rows that came as one."""
+    for what, a, b, part, number, state in _FOUND.decode(row):
+        if what == _POSITION:
+            yield what, a, b, part, number, bytes.fromhex(state) if state else None
+        else:
+            yield what, a, b, part, number, None if state is None else state.encode()
 
 
 async def write_rows(
@@ -204,7 +222,8 @@ def _delete(table: Table) -> Any:
 @lru_cache
 def _snapshot_statement(dialect: str) -> TextClause:
     pairs = _PAIRS[dialect]
-    return text(_SNAPSHOT.format(keys=pairs.format("keys"), names=pairs.format("names")))
+    found = _SNAPSHOT.format(keys=pairs.format("keys"), names=pairs.format("names"))
+    return text(_AS_ONE_ROW.format(found=found) if dialect == "sqlite" else found)
 
 
 def _pairs(dialect: str, name: str, pairs: Collection[Pair]) -> Mapping[str, Any]:
