@@ -1,4 +1,4 @@
-"""Verifies events' Ed25519 signatures in a third of OpenSSL's time, without the interpreter lock.
+"""Verifies events' Ed25519 signatures in a third of OpenSSL's time, and many without the interpreter lock.
 
 What is valid, `salus.ledger.ed25519` says for the whole of Salus. `native/ed25519.h` of salus-ledger tells of
 most signatures that they certainly are; libsodium judges the others by the same rule. Should one of its
@@ -22,6 +22,8 @@ from nacl.exceptions import BadSignatureError
 from salus.ledger import ed25519
 from salus.ledger.hashing import LIBRARY
 
+# To take the lock again while others compute takes longer than to verify so many.
+WITH_LOCK_MAX = 2
 # The number changes with the arguments, as in `salus.ledger.hashing`.
 FUNCTION = "salus_open_signed_2"
 
@@ -46,7 +48,7 @@ def verifies(public_key: bytes, signature: bytes, text: bytes) -> bool:
 
 
 def verify_each(signatures: Sequence[Signature]) -> list[bool]:
-    """Tell of each signature what `verifies` does; the interpreter lock is free meanwhile."""
+    """Tell of each signature what `verifies` does; of many the interpreter lock is free meanwhile."""
     found = _library.valid(signatures) if _library is not None else [*starmap(_opens, signatures)]
     return [is_valid or _verifies_by_rule(*one) for is_valid, one in zip(found, signatures, strict=True)]
 
@@ -68,15 +70,16 @@ def _verifies_by_rule(public_key: bytes, signature: bytes, text: bytes) -> bool:
 
 
 class Library:
-    """The compiled function, which asks s2n-bignum and libsodium; it releases the interpreter lock."""
+    """The compiled function, which asks s2n-bignum and libsodium; many release the interpreter lock."""
 
     def __init__(self, path: str = LIBRARY) -> None:
         """Raise OSError, AttributeError or ImportError if one of them is not there or not of this version."""
-        self._run = ctypes.CDLL(path)[FUNCTION]
+        self._run, self._run_with_lock = ctypes.CDLL(path)[FUNCTION], ctypes.PyDLL(path)[FUNCTION]
         address, count = ctypes.c_void_p, ctypes.c_uint64
         text = ctypes.c_char_p
-        self._run.argtypes = [address, address, text, text, count, address, count, address]
-        self._run.restype = ctypes.c_int64
+        for run in (self._run, self._run_with_lock):
+            run.argtypes = [address, address, text, text, count, address, count, address]
+            run.restype = ctypes.c_int64
         # PyNaCl has no public name for the addresses of libsodium's functions.
         sodium: Any = import_module("nacl._sodium")
         self._sha512, self._open = (
@@ -99,7 +102,8 @@ class Library:
         signed = [one.signature + one.text for one in signatures]
         places = array("Q", accumulate(map(len, signed), initial=0))
         data, valid = b"".join(signed), array("B", bytes(len(signed)))
-        certain = self._run(
+        run = self._run_with_lock if len(signed) <= WITH_LOCK_MAX else self._run
+        certain = run(
             self._sha512,
             libsodium,
             keys,
