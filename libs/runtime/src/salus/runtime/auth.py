@@ -21,7 +21,7 @@ from salus.events import requests
 from salus.events.accountability import approver_of, signed_by
 from salus.events.bearer import Bearer, BearerError, Signed, audience_of, read_bearer, require_current
 from salus.events.errors import Reason, RejectedError
-from salus.events.jws import parse_jws
+from salus.events.jws import split_jws
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.events.signed_request import Asked, excess_of
@@ -370,7 +370,7 @@ def party_that_signed(did: str, asked: requests.Request, ring: KeyRing, *, at: d
         raise Refusal("unknown-party", "the caller is not a party of the network any more", status=403)
     if asked.proof is not None:
         try:
-            ring.present_key(parse_jws(asked.proof).kid, now=at)
+            ring.present_key(split_jws(asked.proof).header.kid, now=at)
         except RejectedError as error:
             raise Refusal(str(error.reason), "the caller's key does not sign any more", status=403) from None
     try:
