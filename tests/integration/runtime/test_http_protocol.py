@@ -155,6 +155,30 @@ def get(target: bytes = b"/healthz", *fields: bytes) -> bytes:
     return b"\r\n".join([b"GET " + target + b" HTTP/1.1", b"Host: x", *fields, b"", b""])
 
 
+async def test_a_body_that_came_with_its_head_is_watched_by_nobody_and_another_is(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched, receive = asyncio.Event(), bodies._received
+
+    async def watch(*arguments: Any) -> Any:
+        watched.set()
+        return await receive(*arguments)
+
+    monkeypatch.setattr(bodies, "_received", watch)
+    head = b"POST /people HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+    connection = await server.connect()
+    for _ in range(2):
+        await connection.send(head + b'{"age":7}')
+        assert await connection.answer() == (200, b"7")
+    assert not watched.is_set()
+
+    await connection.send(head + b'{"age"')
+    async with asyncio.timeout(60):
+        await watched.wait()
+    await connection.send(b":8}")
+    assert await connection.answer() == (200, b"8")
+
+
 @pytest.mark.parametrize(
     ("head", "status", "code"),
     [

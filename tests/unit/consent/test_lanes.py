@@ -21,7 +21,7 @@ from salus.consent.domain.consents import Grant
 from salus.events.parties import Party
 from salus.messaging import MessagingError, PermanentError
 from salus.runtime.auth import Caller
-from salus.runtime.bodies import PARSED_AT_ONCE_BYTES_MAX
+from salus.runtime.bodies import PARSED_AT_ONCE_BYTES_MAX, json_of
 from salus.runtime.database import DATABASE_AWAY, DatabaseAwayError
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
@@ -132,17 +132,17 @@ async def test_a_grant_is_answered_as_by_its_route(changes: dict[str, Any]) -> N
 
 async def test_the_lane_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the tests here compare a route with itself."""
-    callers, taken = Callers(), list[bytes]()
+    callers, taken = Callers(), list[Any]()
 
-    def read(body: bytes) -> Any:
-        taken.append(body)
-        return json.loads(body)
+    def read(request: Request) -> Any:
+        taken.append(json_of(request))
+        return taken[-1]
 
-    monkeypatch.setattr(api, "read_json", read)
+    monkeypatch.setattr(api, "json_of", read)
     async with served(with_lane=True, callers=callers) as http:
         await http.post("/consents", content=encoded(), headers={"content-type": "application/json"})
 
-    assert taken == [encoded()]
+    assert taken == [json.loads(encoded())]
 
 
 ERRORS: list[Callable[[], Exception]] = [

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -86,6 +86,12 @@ STALL_S = 0.5
 PARSED_AT_ONCE_BYTES_MAX = 16 * 1024
 
 
+# In the extensions of a scope, as `http_protocol` says it: what tells whether all of the body has come.
+ARRIVED = "salus.body_arrived"
+# In a scope: what a body says that was looked at as JSON.
+_READ = "salus.body_read"
+
+
 class BodyTooLargeError(HTTPException):
     """The body has more bytes than are taken; an HTTPException, for FastAPI makes a 400 of any other."""
 
@@ -148,6 +154,7 @@ class BodyGuard:
         self, scope: Scope, receive: Receive, send: Send, *, admission: Admission | None
     ) -> None:
         headers = Headers(scope=scope)
+        has_arrived: Callable[[], bool] = scope.get("extensions", {}).get(ARRIVED, _never)
         # On purpose wider than any framework's idea of a JSON media type, malformed ones included.
         is_json = "json" in headers.get("content-type", "").lower()
         body = bytearray()
@@ -160,7 +167,10 @@ class BodyGuard:
             if deadline is None:
                 now = asyncio.get_running_loop().time()
                 deadline, stalled_at = now + BODY_S_MAX, now + STALL_S
-            if stalled is None:
+            if has_arrived():
+                # Most come with their heads. Where nothing is waited for, nobody watches how long.
+                message = await receive()
+            elif stalled is None:
                 message = await _received(receive, deadline)
             else:
                 message, is_stalled = await _received_or_stalled(receive, deadline, stalled_at, stalled)
@@ -173,14 +183,23 @@ class BodyGuard:
             body.extend(part)
             if message["type"] == "http.request" and not message.get("more_body", False):
                 # What is received from now on is the end of the connection, which takes its time.
-                deadline = math.inf
+                deadline, whole = math.inf, bytes(body)
                 if admission is not None:
-                    _require_paid(admission.require, bytes(body))
-                if is_json and body:
-                    await _require_json(bytes(body))
+                    _require_paid(admission.require, whole)
+                if is_json and whole:
+                    scope[_READ] = await _require_json(whole)
             return message
 
         await self._app(scope, looked_at, send)
+
+
+def json_of(request: Request) -> Any:
+    """Return what a body says that was received, and is JSON by its type; None if there is none."""
+    return request.scope.get(_READ)
+
+
+def _never() -> bool:
+    return False
 
 
 async def _received(receive: Receive, deadline: float) -> Message:
@@ -265,9 +284,9 @@ async def in_time(parse: Callable[[bytes], _T], body: bytes) -> _T:
     return await asyncio.to_thread(parse, body)
 
 
-async def _require_json(body: bytes) -> None:
+async def _require_json(body: bytes) -> Any:
     try:
-        await in_time(read_json, body)
+        return await in_time(read_json, body)
     except JsonError as error:
         raise BodyNotJsonError(error) from None
 

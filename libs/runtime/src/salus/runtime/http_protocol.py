@@ -8,12 +8,15 @@ problem document, after which the connection is closed.
 from __future__ import annotations
 
 from asyncio import TimerHandle, Transport
+from functools import partial
 from http import HTTPStatus
 from typing import Any
+from weakref import ref
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from salus.runtime.bodies import ARRIVED
 from salus.runtime.problems import Answer, problem_response
 from salus.runtime.response_headers import complete
 
@@ -168,6 +171,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._forget_deadline()
         self._in_head = False
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle.scope is self.scope:
+            # A weak one: what refers to itself stays until reference cycles are looked for.
+            self.scope["extensions"] = {ARRIVED: partial(_has_arrived, ref(self.cycle))}
         if not self.flow.write_paused:
             self._forget_unread()
 
@@ -286,6 +292,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.write(_response(answer))
         self.transport.write_eof()
         self._linger = self.loop.call_later(LINGER_S, self._close)
+
+
+def _has_arrived(cycle: ref[RequestResponseCycle]) -> bool:
+    """Tell whether the whole body of a request is here, so that whoever asks for it waits for nothing."""
+    request = cycle()
+    return request is not None and not request.more_body
 
 
 def _response(answer: Answer) -> bytes:

@@ -26,8 +26,8 @@ from salus.consent.ports import World
 from salus.contracts.http_fields import IdempotencyKey, PatientInPath, id_digits
 from salus.events.parties import Party
 from salus.events.patient_rights import Act
-from salus.ledger.json_reader import read_json
 from salus.runtime.auth import Caller, Callers
+from salus.runtime.bodies import json_of
 from salus.runtime.fields import PLAIN
 from salus.runtime.path_dids import did_in_path
 from salus.runtime.problems import documented
@@ -67,11 +67,11 @@ async def granted(api: Api, body: models.GrantBody, caller: Caller, *, key: str 
 def lanes(api: Api) -> Mapping[str, Lane]:
     """Return the lanes of what comes by the thousand."""
 
-    async def grant(request: Request, body: bytes) -> Response | None:
+    async def grant(request: Request, _: bytes) -> Response | None:
         if "idempotency-key" in request.headers:
             return None
         try:
-            wanted = models.GrantBody.model_validate(read_json(body))
+            wanted = models.GrantBody.model_validate(json_of(request))
         except ValueError:
             return None
         view = await granted(api, wanted, await api.authenticate.command(request), key=None)

@@ -20,8 +20,8 @@ from salus.consent.authzen import Evaluation, EvaluationResult, EvaluationResult
 from salus.consent.decision_api import DecisionApi, item_key
 from salus.consent.decision_handlers import Asked, decide_access, decide_many
 from salus.contracts.http_fields import IdempotencyKey, id_digits
-from salus.ledger.json_reader import read_json
 from salus.runtime.auth import Caller
+from salus.runtime.bodies import json_of
 from salus.runtime.problems import Answer, ProblemError, documented, use_format
 from salus.runtime.request_lanes import Lane
 
@@ -95,11 +95,11 @@ def lanes(api: DecisionApi) -> Mapping[str, Lane]:
     """Return the lanes of evaluations, which come by the thousand."""
     evaluations = AuthZen(api)
 
-    async def one(request: Request, body: bytes) -> Response | None:
+    async def one(request: Request, _: bytes) -> Response | None:
         if "idempotency-key" in request.headers:
             return None
         try:
-            wanted = Evaluation.model_validate(read_json(body))
+            wanted = Evaluation.model_validate(json_of(request))
         except ValueError:
             return None
         answer = await evaluations.evaluate(wanted, await evaluations.caller(request), key=None)
@@ -109,7 +109,7 @@ def lanes(api: DecisionApi) -> Mapping[str, Lane]:
         if "idempotency-key" in request.headers:
             return None
         try:
-            wanted = Evaluations.model_validate(read_json(body))
+            wanted = Evaluations.model_validate(json_of(request))
         except ValueError:
             return None
         caller = await evaluations.caller(request)

@@ -14,8 +14,8 @@ from salus.consent import models
 from salus.consent.api import Api, asking
 from salus.consent.decision_handlers import Asked, Decision, Undecided, decide_access, decide_many
 from salus.contracts.http_fields import IdempotencyKey, id_digits
-from salus.ledger.json_reader import read_json
 from salus.runtime.auth import Caller
+from salus.runtime.bodies import json_of
 from salus.runtime.problems import ProblemError, documented
 from salus.runtime.request_lanes import Lane
 
@@ -111,11 +111,11 @@ def require_complete(found: Sequence[Decision | Undecided]) -> None:
 def lanes(api: DecisionApi) -> Mapping[str, Lane]:
     """Return the lanes of decisions, which come by the thousand."""
 
-    async def one(request: Request, body: bytes) -> Response | None:
+    async def one(request: Request, _: bytes) -> Response | None:
         if "idempotency-key" in request.headers:
             return None
         try:
-            wanted = models.DecisionBody.model_validate(read_json(body))
+            wanted = models.DecisionBody.model_validate(json_of(request))
         except ValueError:
             return None
         decision = await api.decide(wanted, await api.caller(request), key=None)
@@ -125,7 +125,7 @@ def lanes(api: DecisionApi) -> Mapping[str, Lane]:
         if "idempotency-key" in request.headers:
             return None
         try:
-            wanted = models.BatchBody.model_validate(read_json(body))
+            wanted = models.BatchBody.model_validate(json_of(request))
         except ValueError:
             return None
         view = await api.decide_all(wanted, await api.caller(request), key=None, size=len(body))
