@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import Annotated
-from uuid import uuid4
 
 from fastapi import Header, Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
+from salus.client.identifiers import random_uuid
 from salus.runtime.fields import PLAIN, PSEUDONYM_PATTERN
 
 PatientInPath = Annotated[str, Path(pattern=PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
@@ -55,5 +55,5 @@ def at_most(names: int) -> BeforeValidator:
 def id_digits(caller: str, key: str | None) -> str:
     """Return 20 digits for a new id: random, or always the same for a caller's idempotency key."""
     if key is None:
-        return uuid4().hex[:20]
+        return random_uuid().hex[:20]
     return hashlib.sha256(f"{caller}\0{key}".encode()).hexdigest()[:20]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from salus.client import Publisher
+from salus.client.identifiers import random_uuid
 from salus.events.event_types import EventData
 from salus.events.signature import Signer
 from salus.messaging import Bootstrap, Position, RecoveringProducer
@@ -41,7 +41,7 @@ class ServicePublisher:
             data,
             subject=subject,
             time=datetime.now(UTC),
-            id=event_id or str(uuid.uuid4()),
+            id=event_id or str(random_uuid()),
             expected_version=expected_version,
         )
         return Stated(await handle.position(), handle.value)
