@@ -16,7 +16,13 @@ _PRAGMAS = ("journal_mode=WAL", f"journal_size_limit={64 * 2**20}")
 # A commit of what can be rebuilt does not wait for the disk; only taking the log into the file does. Names of
 # requests are random, so the pages that they go to are kept in memory, this many KiB of them. They come into
 # the file after so many pages of the log: a batch changes thousands, and the next one many of them again.
-_REBUILT_PRAGMAS = ("synchronous=NORMAL", f"cache_size=-{16 * 1024}", "wal_autocheckpoint=12288")
+# What a statement of many rows would put back if it failed is in memory, too: it took a file each time.
+_REBUILT_PRAGMAS = (
+    "synchronous=NORMAL",
+    f"cache_size=-{16 * 1024}",
+    "wal_autocheckpoint=12288",
+    "temp_store=MEMORY",
+)
 # So often a statement looks at the clock, in steps of SQLite's machine: about once in a millisecond.
 STEPS_PER_LOOK = 20_000
 UNLIMITED = {"salus_without_limit": True}
