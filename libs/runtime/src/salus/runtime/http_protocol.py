@@ -132,8 +132,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._unfinished = 0 if self._went_on else self._unfinished + len(data)
         if self._unfinished > HEAD_BYTES_MAX:
             self._refuse(_HEAD)
-        elif not self._went_on and self._waits():
-            # Blank lines before a request are nothing that the parser tells of.
+        elif self._in_head or (not self._went_on and self._waits()):
+            # A head that did not come whole; blank lines before one are nothing that the parser tells of.
             self._expect_head()
 
     def on_message_begin(self) -> None:
@@ -144,7 +144,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = self._fields = 0
         self._singles.clear()
-        self._expect_head()
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the target."""
@@ -173,7 +172,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:
             # A weak one: what refers to itself stays until reference cycles are looked for.
-            self.scope["extensions"] = {ARRIVED: partial(_has_arrived, ref(self.cycle))}
+            arrived: Any = partial(_has_arrived, ref(self.cycle))
+            self.scope["extensions"] = {ARRIVED: arrived}
         if not self.flow.write_paused:
             self._forget_unread()
 
