@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from tests.kms_promises import KEY, require_binding, require_rotation
 
 from salus.client.pseudonyms import new_nonce
 from salus.crypto.errors import KmsAwayError, KmsUnusableError, UnwrapError
+from salus.crypto.key_cache import KeyCache
 from salus.crypto.sealed_object import FORMAT, header_in, parse_header
 from salus.crypto.sealing import unseal
 from salus.devkit.waiting import until
 from salus.events.contexts.storage import ObjectStored, SubjectErased, SubjectKeyDestroyed, SubjectRegistered
 from salus.messaging import Reader, Record
 from salus.objects import S3Objects, refuse_stray
+from salus.storage.adapters.metered_kms import MeteredKms
 from salus.storage.adapters.transit_kms import TransitKms
 from salus.storage.adapters.vault import FOLDER
 from salus.storage.kms_places import TransitPlace, kms_place
@@ -119,13 +122,26 @@ async def test_the_audit_log_of_openbao_names_the_request_that_used_a_key(
 
 
 @pytest.fixture
-def unpaused(openbao: OpenBao) -> Iterator[None]:
+async def serving(openbao: OpenBao) -> AsyncIterator[None]:
     """Whatever comes of a test, the server answers the next one."""
     yield
     openbao.go_on()
+    await openbao.unseal()
 
 
-@pytest.mark.usefixtures("unpaused")
+@pytest.mark.usefixtures("serving")
+async def test_a_use_that_is_cut_off_leaves_no_connection_behind(openbao: OpenBao, tmp_path: Path) -> None:
+    async with opened(await openbao.role(await openbao.new_key(), tmp_path)) as kms:
+        metered = MeteredKms(kms, KeyCache(0, clock=time.monotonic), deadline_s=0.05)
+        openbao.pause()
+        for _ in range(3):
+            with pytest.raises(KmsAwayError, match="has not answered within"):
+                await metered.wrap(KEY, context="c")
+        openbao.go_on()
+        # The fixture `nothing_left_open` fails the test if a socket is.
+
+
+@pytest.mark.usefixtures("serving")
 async def test_a_kms_that_is_away_or_slow_leaves_nothing_half_done(
     world: World, openbao: OpenBao, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ class TransitKms:
     transport: httpx.AsyncBaseTransport | None = field(default=None, repr=False)
     _login: Login = field(init=False, repr=False)
     _client: httpx.AsyncClient = field(init=False, repr=False)
+    _under_way: set[asyncio.Task[httpx.Response]] = field(default_factory=set, init=False, repr=False)
     _is_fit: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -125,7 +126,8 @@ class TransitKms:
         await self._require_fit()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, once what is under way has ended: each attempt has a deadline of its own."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._client.aclose()
 
     @property
@@ -225,12 +227,23 @@ class TransitKms:
             headers["X-Vault-Token"] = token
         if self.place.namespace is not None:
             headers["X-Vault-Namespace"] = self.place.namespace
+        sent = self._client.request(method, path, content=content, headers=headers)
+        request = asyncio.create_task(sent)
+        self._under_way.add(request)
+        request.add_done_callback(self._ended)
         try:
-            answer = await self._client.request(method, path, content=content, headers=headers)
+            # Who does not wait any more does not cut it off: that would leave its connection behind.
+            answer = await asyncio.shield(request)
         except httpx.HTTPError as error:
             # `from None`: the request of the error has the token and what was to be wrapped.
             raise KmsAwayError(f"the KMS does not answer: {type(error).__name__}") from None
         return _content(answer)
+
+    def _ended(self, request: asyncio.Task[httpx.Response]) -> None:
+        self._under_way.discard(request)
+        if not request.cancelled():
+            # Whoever asked may be gone, and nobody else asks what became of it.
+            request.exception()
 
 
 class _DeniedError(KmsUnusableError):
@@ -262,10 +275,7 @@ def _content(answer: httpx.Response) -> bytes:
 
 
 def _attempt_s_max(deadline_s: float) -> float:
-    """Return how long each attempt may take, so that all of them are over before the deadline of a use is.
-
-    A use that is cut off instead leaves its connection behind.
-    """
+    """Return how long each attempt may take, so that all of them are over before the deadline of a use is."""
     return max((deadline_s - RETRY_S * (1 << ATTEMPTS_MAX)) / (ATTEMPTS_MAX + 1), deadline_s / 20)
 
 
