@@ -42,7 +42,7 @@ from salus.consent.domain.consents import (
     Revoke,
     Unlink,
 )
-from salus.consent.handlers import execute
+from salus.consent.handlers import execute, grant
 from salus.consent.ports import Facts
 from salus.contracts.testing.turns import settled, turn_held
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
@@ -119,6 +119,13 @@ async def test_a_command_that_waited_is_decided_by_what_is_true_in_its_turn(
         await waiting
 
     assert memory.log == []
+
+
+class Overtaken:
+    """A host that something happens at right after each command."""
+
+    def __init__(self, host: Any, execute: Any) -> None:
+        self.has_turns, self.execute = host.has_turns, execute
 
 
 def replace_dids(state: PatientState, command: Command) -> PatientState:
@@ -228,6 +235,24 @@ async def test_a_command_that_nobody_is_before_looks_once(monkeypatch: pytest.Mo
     await execute(a_grant(), actor=STEWARD, at=NOW, world=memory.world)
 
     assert (len(memory.log), looks) == (1, [PATIENT])
+
+
+async def test_a_grant_is_answered_as_it_took_effect_whatever_came_after_it() -> None:
+    """Looked at once more, a grant that took effect was refused as taken back, a moment later."""
+    memory = made(state=LINKED)
+    taken_back = ConsentRevoked(consent="c1", patient=PATIENT, epoch=1, request=UNASKED)
+    stated = memory.world.patients.execute
+
+    async def execute_then_revoke(*arguments: Any, **named: Any) -> Any:
+        event = await stated(*arguments, **named)
+        memory.topics.append(taken_back, subject=PATIENT)
+        return event
+
+    world = replace(memory.world, patients=Overtaken(memory.host, execute_then_revoke))
+    granted = await grant(a_grant(), actor=STEWARD, at=NOW, repeatable=True, world=world)
+
+    assert (granted.id, granted.grantee, granted.revoked_epoch) == ("c1", STRANGER, None)
+    assert memory.state.consents[0].revoked_epoch == 1
 
 
 @pytest.mark.parametrize("revocation", [Revoke("c0", PATIENT), Unlink(PATIENT, SHE)])
