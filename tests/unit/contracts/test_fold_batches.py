@@ -143,7 +143,8 @@ async def fold(
     """Fold in one batch."""
     batch = FoldBatch(contracts, [NOTICES])
     async with store.engine.begin() as connection:
-        await batch.load(connection, [(TOPIC, event) for event in events])
+        await batch.expect_all((TOPIC, event) for event in events)
+        await batch.load(connection)
         effects = [batch.fold(TOPIC, event) for event in events]
         await batch.write(connection)
     return effects

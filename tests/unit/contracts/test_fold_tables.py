@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 from tests.databases import Databases
 
 from salus.contracts import fold_tables
@@ -17,6 +20,7 @@ async def test_rows_are_written_however_many_there_are(
 ) -> None:
     """Those that are there are written over, or left if that is asked for."""
     monkeypatch.setattr(fold_tables, "SQLITE_PARAMETERS_MAX", 32)
+    monkeypatch.setattr(fold_tables, "SQLITE_FEW_ROWS_MAX", 2)
     # In another order than the table's columns.
     rows = [{"state": b"new", "version": n, "kind": "k", "id": f"{n:03}"} for n in range(count)]
     async with open_fold_store(await databases.url("a")) as store, store.engine.begin() as connection:
@@ -35,10 +39,29 @@ def row_names() -> list[str]:
 
 
 async def test_a_name_is_claimed_once_however_often_it_is_written(databases: Databases) -> None:
-    names = [("a", "y"), ("b", "x"), ("a", "x"), ("a", "y")]
     async with open_fold_store(await databases.url("a")) as store, store.engine.begin() as connection:
         for _ in range(2):
-            await write_claims(connection, names)
+            await write_claims(connection, "a", ["y", "x", "y"])
+            await write_claims(connection, "b", ["x"])
+            await write_claims(connection, "c", [])
         found = (await connection.execute(select(CLAIMS))).all()
 
     assert sorted(map(tuple, found)) == [("a", "x"), ("a", "y"), ("b", "x")]
+
+
+async def test_many_rows_are_few_statements(databases: Databases) -> None:
+    """Each is handed to a thread and back while others compute; the texts of few lengths are parsed once."""
+    written: list[int] = []
+    rows = [{"kind": "k", "id": f"{n}", "version": n, "state": b""} for n in range(2_000)]
+    async with open_fold_store(await databases.url("a")) as store:
+
+        def count(_: Any, __: Any, ___: str, parameters: Sequence[Any], *____: Any) -> None:
+            written.append(len(parameters) // 4)
+
+        event.listen(store.engine.sync_engine, "before_cursor_execute", count)
+        async with store.engine.begin() as connection:
+            await write_rows(connection, AGGREGATES, rows)
+            await write_rows(connection, AGGREGATES, rows[:1_000])
+            await write_rows(connection, AGGREGATES, rows[:37])
+
+    assert written == [1_024, 1_024, 1_024, 37]

@@ -75,7 +75,8 @@ async def fold(store: FoldStore, data: EventData, expected_version: int | None) 
     event = decode_event(value, CATALOGUE)
     batch = FoldBatch([EPOCHS])
     async with store.engine.begin() as connection:
-        await batch.load(connection, [(TOPIC, event)])
+        batch.expect(TOPIC, event)
+        await batch.load(connection)
         effect = batch.fold(TOPIC, event)
         if not isinstance(effect, Applied):
             return None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.asking import NETWORK, UNASKED, asked_by, truly_asked
 from tests.unit.events.samples import MEMBER, NOON, OTHER_MEMBER, PATIENT, public_key
 from tests.unit.events.test_accountability import GRANT, STORED
@@ -22,7 +24,7 @@ from salus.events.errors import RejectedError
 from salus.events.event_types import type_of
 from salus.events.possession import PossessionError, verify_possession
 from salus.events.requests import BODY_CHARS_MAX
-from salus.events.signed_request import Asked
+from salus.events.signed_request import Asked, Body
 from salus.ledger.times import read_time
 
 WORDS = "Jane Roe, born 1980-01-01, HIV positive. "
@@ -90,6 +92,33 @@ def test_a_body_has_the_members_that_its_command_knows(data: Any) -> None:
     assert not is_stated(asked_for(data, method, target, json.dumps({**said, "note": WORDS}).encode()))
     assert not is_stated(asked_for(data, method, target, body + b" " * 1000))
     assert not is_stated(asked_for(data, method, target, body[:-1] + b"\n" * 2000 + b"}"))
+
+
+class Command(Body):
+    one: str
+    many: tuple[str, ...]
+    moment: datetime
+
+
+@given(
+    st.text(max_size=40),
+    st.lists(st.text(max_size=9), max_size=3),
+    st.datetimes(datetime(1970, 1, 1), datetime(9998, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+)
+def test_a_body_that_is_written_as_it_says_need_not_be_read(
+    one: str, many: list[str], moment: datetime
+) -> None:
+    said = Command(one, tuple(many), moment)
+    body = msgspec.json.encode(said)
+    asked, spaced, unknown = (
+        Asked.of(method="POST", target="/c", body=each, digest=None) for each in (body, b" " + body, None)
+    )
+
+    assert asked.is_written_as(said)
+    assert asked.read(Command) == said
+    assert not asked.is_written_as(Command(f"{one}.", tuple(many), moment))
+    assert not spaced.is_written_as(said)
+    assert not unknown.is_written_as(said)
 
 
 def test_members_within_a_body_are_known_ones_too() -> None:

@@ -28,12 +28,7 @@ from salus.runtime.identity_view import IdentityView
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.supervisor import Supervisor, failed, succeeded
 
-__all__ = [
-    "FoldStore",
-    "Follower",
-    "open_fold_store",
-    "open_follower",
-]
+__all__ = ["FoldStore", "Follower", "open_fold_store", "open_follower"]
 
 # The pages that a batch changes are written once: with more records, fewer for each.
 BATCH_RECORDS_MAX = 4_000
@@ -50,12 +45,19 @@ LOOK_S = 2.0
 _log = structlog.get_logger()
 
 
+class _Judged(NamedTuple):
+    """What each record states, and the batch that expects their events."""
+
+    verdicts: Sequence[Verdict]
+    batch: FoldBatch
+
+
 class _Read(NamedTuple):
-    """Records, the positions after them, and what each states."""
+    """Records, the positions after them, and what is known of them."""
 
     records: Sequence[Record]
     ends: Mapping[tuple[str, int], int]
-    judged: Sequence[Verdict]
+    judged: _Judged
 
 
 class _Folded(NamedTuple):
@@ -277,7 +279,14 @@ class Follower:
             records = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
             ends = {at: await self._reader.position(*at) for at in self._reader.partitions}
             begun = await self._judge.begin(records) if records else None
-        return _Read(records, ends, await self._judge.verdicts(begun) if begun else [])
+        verdicts = await self._judge.verdicts(begun) if begun else []
+        return _Read(records, ends, await self._judged(records, verdicts))
+
+    async def _judged(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> _Judged:
+        judged = _Judged(verdicts, FoldBatch(self._contracts, self._reactors))
+        found = zip(records, verdicts, strict=True)
+        await judged.batch.expect_all((record.topic, e) for record, e in found if isinstance(e, Event))
+        return judged
 
     def _note_progress(self, goal: Mapping[tuple[str, int], int]) -> None:
         if not self._is_rebuilt and all(self._folded.get(at, 0) >= end for at, end in goal.items()):
@@ -289,21 +298,21 @@ class Follower:
         records: Sequence[Record],
         ends: Mapping[tuple[str, int], int],
         *,
-        judged: Sequence[Verdict] | None = None,
+        judged: _Judged | None = None,
         outcomes_from: Mapping[tuple[str, int], int] = MappingProxyType({}),
     ) -> dict[Position, Outcome]:
         """Fold records in one transaction, with the positions after them; return outcomes from offsets on.
 
-        `judged` is what each states, if that is known already.
+        `judged` is what is known of them, if it is known already.
         """
         if judged is None:
-            judged = await self._judge.verdicts_on(records)
+            judged = await self._judged(records, await self._judge.verdicts_on(records))
         async with self._store.engine.begin() as connection:
             done = await self._store.lock_positions(connection)
             # Nobody else here folds meanwhile, and other replicas wait for the lock.
             self._store.require_not_behind(done, known=self._store.reached)
             new, old, last = [], [], {}
-            for record, stated in zip(records, judged, strict=True):
+            for record, stated in zip(records, judged.verdicts, strict=True):
                 at = _partition_of(record)
                 last[at] = record
                 if record.offset >= done.get(at, 0):
@@ -312,7 +321,7 @@ class Follower:
                     old.append(record.at)
             known = await self._store.outcomes(connection, old)
             self._read_further()
-            outcomes, obliged = await self._fold_new(connection, new)
+            outcomes = await self._fold_new(connection, judged.batch, new)
             # Of a backlog, most batches have none that anybody wants.
             wants = any(record.offset >= outcomes_from.get(at, 0) for at, record in last.items())
             folded = {
@@ -325,16 +334,17 @@ class Follower:
             marks = {at: mark_of(record) for at, record in last.items()}
             await self._store.set_positions(connection, further, marks=marks)
         self._store.reached.update({at: max(offset, done.get(at, 0)) for at, offset in ends.items()})
-        for name in obliged & self._obliged.keys():
+        for name in judged.batch.obliged & self._obliged.keys():
             self._obliged[name].set()
         return known | folded
 
     async def _fold_new(
-        self, connection: AsyncConnection, records: Sequence[tuple[Record, Verdict]]
-    ) -> tuple[list[Outcome], set[str]]:
-        """Fold what nobody folded yet; return the outcomes, and the reactors for which more is owed."""
-        batch = FoldBatch(self._contracts, self._reactors)
-        await batch.load(connection, [(r.topic, event) for r, event in records if isinstance(event, Event)])
+        self, connection: AsyncConnection, batch: FoldBatch, records: Sequence[tuple[Record, Verdict]]
+    ) -> list[Outcome]:
+        """Fold what nobody folded yet, and return the outcomes."""
+        if not records:
+            return []
+        await batch.load(connection)
         outcomes: list[Outcome] = []
         for record, event in records:
             if isinstance(event, Event):
@@ -344,7 +354,7 @@ class Follower:
                 batch.note_request(record.topic, self._judge.decoded(record))
             outcomes.append(event)
         await batch.write(connection)
-        return outcomes, batch.obliged
+        return outcomes
 
 
 def _partition_of(record: Record) -> tuple[str, int]:

@@ -5,9 +5,11 @@ Folded record by record, each in a batch of its own, they come to the same.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,12 +29,42 @@ from salus.contracts.reactors import Reactor
 from salus.contracts.table_projection import TableChanges
 from salus.events.effect import Applied, Effect, claims_of, effect_by, request_claim
 from salus.events.envelope import Event
+from salus.events.event_types import EventData
 from salus.events.requests import RequestedData
 
 S = TypeVar("S", bound=msgspec.Struct)
-_Concerned = tuple[Contract[Any], Pair]
+# So that /healthz is answered meanwhile.
+EXPECTED_IN_A_ROW = 100
 SEEN = "seen:"
 """What names begin with by which it is kept that a request stands on a topic without effect."""
+
+
+class _Topic:
+    """What a batch knows and changes of a topic: its subjects' versions, and the names claimed on it."""
+
+    def __init__(self, name: str, contracts: Iterable[Contract[Any]]) -> None:
+        self.kind = version_kind(name)
+        self.names: dict[str, None] = {}
+        self.claimed: set[str] = set()
+        self.claims: dict[str, None] = {}
+        self.versions: dict[str, int] = {}
+        self._contracts = [contract for contract in contracts if contract.topic == name]
+        self._takers: dict[type[EventData], list[Contract[Any]]] = {}
+
+    def takers(self, kind: type[EventData]) -> list[Contract[Any]]:
+        """Return the contracts that events with data of this class may concern."""
+        found = self._takers.get(kind)
+        if found is None:
+            found = self._takers[kind] = [each for each in self._contracts if each.takes(kind)]
+        return found
+
+
+class _Expected(NamedTuple):
+    """An event that will be folded, the names that it claims, and the aggregates that it concerns."""
+
+    event: Event
+    claims: tuple[str, ...]
+    concerned: list[tuple[Contract[Any], Pair]]
 
 
 class FoldBatch:
@@ -43,22 +75,19 @@ class FoldBatch:
     """
 
     def __init__(self, contracts: Sequence[Contract[Any]], reactors: Sequence[Reactor[Any]] = ()) -> None:
-        self._contracts: dict[str, list[Contract[Any]]] = {}
-        for contract in contracts:
-            self._contracts.setdefault(contract.topic, []).append(contract)
+        self._contracts = contracts
         self._contracts_with_tables = [contract for contract in contracts if contract.tables]
         self._reactors: dict[str, list[Reactor[Any]]] = {}
         for reactor in reactors:
             self._reactors.setdefault(reactor.contract.kind, []).append(reactor)
+        self._topics: dict[str, _Topic] = {}
+        # By the event's identity.
+        self._expected: dict[int, _Expected] = {}
+        # What has to be read, in the order in which it was asked for.
+        self._keys: dict[Pair, None] = {}
         self._rows: Mapping[Pair, Loaded] = {}
-        self._claimed: set[Pair] = set()
-        # Of each event that was loaded, by its identity: itself, the names that it claims, and the aggregates
-        # that it concerns.
-        self._named: dict[int, tuple[Event, list[Pair], list[_Concerned]]] = {}
-        self._versions: dict[Pair, int] = {}
         self._states: dict[Pair, msgspec.Struct] = {}
-        self._changed: dict[Pair, tuple[int, msgspec.Struct | None]] = {}
-        self._claims: dict[Pair, None] = {}
+        self._changed: dict[Pair, tuple[int, msgspec.Struct]] = {}
         # By reactor, aggregate and key: since when it is owed and when it is due, or None once settled.
         self._owed: dict[tuple[str, str, str], tuple[int, int] | None] = {}
 
@@ -67,51 +96,70 @@ class FoldBatch:
         """The names of the reactors for which something is owed that was not before."""
         return {name for (name, _, _), owed in self._owed.items() if owed is not None}
 
-    async def load(self, connection: AsyncConnection, events: Iterable[tuple[str, Event]]) -> None:
-        """Read all that `fold` needs for these events, each with its topic."""
-        keys: dict[Pair, None] = {}
-        names: dict[Pair, None] = {}
-        for topic, event in events:
-            subject = event.envelope.subject
-            keys[version_kind(topic), subject] = None
-            claims = [(topic, name) for name in claims_of(event)]
-            names.update(dict.fromkeys(claims))
-            concerned = []
-            for contract in self._contracts.get(topic, ()):
-                for aggregate in contract.aggregates(subject, event.data):
-                    key = contract.kind, aggregate
-                    keys[key] = None
-                    concerned.append((contract, key))
-            self._named[id(event)] = event, claims, concerned
-        found = await read_snapshot(connection, keys=keys, names=names)
-        self._rows, self._claimed = found.rows, found.claims
+    async def expect_all(self, events: Iterable[tuple[str, Event]]) -> None:
+        """Expect events, each with its topic; between some of them others have their turns."""
+        for number, (topic, event) in enumerate(events, 1):
+            self.expect(topic, event)
+            if not number % EXPECTED_IN_A_ROW:
+                await asyncio.sleep(0)
+
+    def expect(self, topic: str, event: Event) -> None:
+        """Note what `load` has to read for an event, which may be long before the batch is folded."""
+        of_topic, subject = self._topic(topic), event.envelope.subject
+        self._keys[of_topic.kind, subject] = None
+        claims = claims_of(event)
+        for name in claims:
+            of_topic.names[name] = None
+        concerned = []
+        for contract in of_topic.takers(type(event.data)):
+            for aggregate in contract.aggregates(subject, event.data):
+                key = contract.kind, aggregate
+                self._keys[key] = None
+                concerned.append((contract, key))
+        self._expected[id(event)] = _Expected(event, claims, concerned)
+
+    async def load(self, connection: AsyncConnection) -> None:
+        """Read all that `fold` needs for the events that are expected."""
+        names = [(topic, name) for topic, of_topic in self._topics.items() for name in of_topic.names]
+        found = await read_snapshot(connection, keys=self._keys, names=names)
+        self._rows = found.rows
+        for topic, name in found.claims:
+            self._topic(topic).claimed.add(name)
+
+    def _topic(self, name: str) -> _Topic:
+        found = self._topics.get(name)
+        if found is None:
+            found = self._topics[name] = _Topic(name, self._contracts)
+        return found
 
     def fold(self, topic: str, event: Event) -> Effect:
         """Return what an accepted event does, and take it into the aggregates if it took effect.
 
-        Whether who asked for it had the right was said before: of identity's facts only those come here of
-        which the key ring says so, and who may what of other services is their contracts' to say.
+        It was expected. Whether who asked for it had the right was said before: of identity's facts only
+        those come here of which the key ring says so, and who may what of other services is their contracts'
+        to say.
         """
-        key = version_kind(topic), event.envelope.subject
-        version = self._versions.get(key)
+        of_topic, subject = self._topic(topic), event.envelope.subject
+        version = of_topic.versions.get(subject)
         if version is None:
-            version = self._rows[key].version if key in self._rows else 0
-        _, claims, concerned = self._named[id(event)]
+            stored = self._rows.get((of_topic.kind, subject))
+            version = stored.version if stored else 0
+        _, claims, concerned = self._expected[id(event)]
         effect = effect_by(
             event.envelope.expectedversion if event.type.changes else None,
             version=version,
             claims=claims,
-            is_claimed=self._claimed.__contains__,
-            is_entitled=lambda: True,
+            is_claimed=of_topic.claimed.__contains__,
+            is_entitled=_is_entitled,
         )
         if not isinstance(effect, Applied):
             self.note_request(topic, event)
             return effect
         if effect.version != version:
-            self._versions[key] = effect.version
-            self._changed[key] = effect.version, None
-        self._claimed.update(claims)
-        self._claims.update(dict.fromkeys(claims))
+            of_topic.versions[subject] = effect.version
+        for name in claims:
+            of_topic.claimed.add(name)
+            of_topic.claims[name] = None
         if isinstance(event.data, RequestedData) and event.data.part:
             # Its first part may never come: a request of which any part stands is used.
             self.note_request(topic, event)
@@ -123,7 +171,7 @@ class FoldBatch:
         """Keep that the request of an event that had no effect stands on the topic, where all can read it."""
         data = event.data
         if isinstance(data, RequestedData) and data.request.proof is not None:
-            self._claims[topic, seen_claim(data.request.proof)] = None
+            self._topic(topic).claims[seen_claim(data.request.proof)] = None
 
     def _apply(self, contract: Contract[Any], key: Pair, event: Event, *, version: int) -> None:
         state = self._states.get(key)
@@ -151,14 +199,18 @@ class FoldBatch:
 
     async def write(self, connection: AsyncConnection) -> None:
         """Write what has changed."""
-        rows = []
+        changed = [
+            (kind, name, version, msgspec.json.encode(state))
+            for (kind, name), (version, state) in self._changed.items()
+        ]
+        for topic in self._topics.values():
+            changed += [(topic.kind, subject, version, b"") for subject, version in topic.versions.items()]
         # In the order of the index, so that those that go to one page of it follow each other.
-        for kind, name in sorted(self._changed):
-            version, state = self._changed[kind, name]
-            encoded = b"" if state is None else msgspec.json.encode(state)
-            rows.append({"kind": kind, "id": name, "version": version, "state": encoded})
+        changed.sort()
+        rows = [dict(zip(("kind", "id", "version", "state"), row, strict=True)) for row in changed]
         await write_rows(connection, AGGREGATES, rows)
-        await write_claims(connection, self._claims)
+        for name, topic in self._topics.items():
+            await write_claims(connection, name, topic.claims)
         for changes in self._table_changes():
             table = changes.projection.table
             await delete_rows(connection, table, changes.deleted)
@@ -189,6 +241,11 @@ class FoldBatch:
         await write_rows(connection, OBLIGATIONS, opened)
 
 
+def _is_entitled() -> bool:
+    return True
+
+
+@cache
 def version_kind(topic: str) -> str:
     """Return the kind under which the versions of a topic's subjects are kept, beside the aggregates."""
     return f"version:{topic}"

@@ -89,8 +89,8 @@ _POSITION, _AGGREGATE, _CLAIM = range(3)
 _SNAPSHOT = """
 SELECT 0 AS what, topic AS a, '' AS b, partition AS part, next_offset AS n, folded_by AS state
 FROM fold_positions
-UNION ALL SELECT 1, kind, id, 0, version, state FROM fold_aggregates WHERE (kind, id) IN ({keys})
-UNION ALL SELECT 2, topic, name, 0, 0, NULL FROM fold_claims WHERE (topic, name) IN ({names})
+UNION ALL SELECT 1, f.kind, f.id, 0, f.version, f.state {aggregates}
+UNION ALL SELECT 2, f.topic, f.name, 0, 0, NULL {claims}
 """
 # SQLite's comes as one row: its thread takes the interpreter lock anew for each row, while others compute.
 _AS_ONE_ROW = """
@@ -100,10 +100,13 @@ SELECT json_group_array(json_array(
 FROM ({found})
 """
 _FOUND = msgspec.json.Decoder(list[tuple[int, str, str, int, int, str | None]])
-# All names in one parameter each: a statement with a parameter for each is parsed anew each time.
-_PAIRS = {
-    "sqlite": "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:{0})",
-    "postgresql": "SELECT * FROM unnest(CAST(:{0}_a AS text[]), CAST(:{0}_b AS text[]))",
+# All names in one parameter each: a statement with a parameter for each is parsed anew each time. SQLite gets
+# those of a kind together, and looks for one after the other: with each pair by itself it took twice as long.
+_LOOKUPS = {
+    "sqlite": "FROM json_each(:{given}) AS x CROSS JOIN json_each(x.value) AS y CROSS JOIN {table} AS f "
+    "WHERE f.{a} = x.key AND f.{b} = y.value",
+    "postgresql": "FROM {table} AS f WHERE (f.{a}, f.{b}) IN "
+    "(SELECT * FROM unnest(CAST(:{given}_a AS text[]), CAST(:{given}_b AS text[])))",
 }
 _CLAIMING = {
     "sqlite": text(
@@ -146,7 +149,10 @@ class Snapshot:
 async def read_snapshot(
     connection: AsyncConnection, *, keys: Collection[Pair], names: Collection[Pair]
 ) -> Snapshot:
-    """Return these aggregates (kind, id) and claims (topic, name) with the positions, by one statement."""
+    """Return these aggregates (kind, id) and claims (topic, name) with the positions, by one statement.
+
+    Each is asked for once.
+    """
     dialect = connection.dialect.name
     given = {**_pairs(dialect, "keys", keys), **_pairs(dialect, "names", names)}
     result = await connection.execute(_snapshot_statement(dialect), given)
@@ -182,25 +188,25 @@ async def write_rows(
         await connection.execute(_upsert(connection.dialect.name, table, columns, over=over), rows)
         return
     at = 0
-    for count in _counts(len(rows), len(columns)):
+    for taken, count in _counts(len(rows), len(columns)):
         upsert, order = _sqlite_upsert(table, columns, count, over=over)
-        values = tuple(row[name] for row in rows[at : at + count] for name in order)
+        some = rows[at : at + taken]
+        # What is written twice is there once.
+        some += some[-1:] * (count - taken)
+        values = tuple(row[name] for row in some for name in order)
         await connection.exec_driver_sql(upsert, values)
-        at += count
+        at += taken
 
 
-async def write_claims(connection: AsyncConnection, claims: Iterable[Pair]) -> None:
-    """Write names that are claimed, each with its topic; those that are there stay.
+async def write_claims(connection: AsyncConnection, topic: str, names: Iterable[str]) -> None:
+    """Write names that are claimed on a topic; those that are there stay.
 
-    One statement for all of a topic, as `write_rows` has one for many rows; in the order of their names, so
-    that those that go to one page of the index follow each other.
+    One statement for all of them, as `write_rows` has one for many rows; in the order of the names, so that
+    those that go to one page of the index follow each other.
     """
-    names: dict[str, list[str]] = {}
-    for topic, name in claims:
-        names.setdefault(topic, []).append(name)
-    dialect = connection.dialect.name
-    for topic, claimed in names.items():
-        claimed.sort()
+    claimed = sorted(names)
+    if claimed:
+        dialect = connection.dialect.name
         given = msgspec.json.encode(claimed).decode() if dialect == "sqlite" else claimed
         await connection.execute(_CLAIMING[dialect], {"topic": topic, "names": given})
 
@@ -221,29 +227,35 @@ def _delete(table: Table) -> Any:
 
 @lru_cache
 def _snapshot_statement(dialect: str) -> TextClause:
-    pairs = _PAIRS[dialect]
-    found = _SNAPSHOT.format(keys=pairs.format("keys"), names=pairs.format("names"))
+    lookup = _LOOKUPS[dialect]
+    aggregates = lookup.format(given="keys", table="fold_aggregates", a="kind", b="id")
+    claims = lookup.format(given="names", table="fold_claims", a="topic", b="name")
+    found = _SNAPSHOT.format(aggregates=aggregates, claims=claims)
     return text(_AS_ONE_ROW.format(found=found) if dialect == "sqlite" else found)
 
 
 def _pairs(dialect: str, name: str, pairs: Collection[Pair]) -> Mapping[str, Any]:
     if dialect == "sqlite":
-        return {name: msgspec.json.encode([*pairs]).decode()}
+        grouped: dict[str, list[str]] = {}
+        for a, b in pairs:
+            grouped.setdefault(a, []).append(b)
+        return {name: msgspec.json.encode(grouped).decode()}
     return {f"{name}_a": [a for a, _ in pairs], f"{name}_b": [b for _, b in pairs]}
 
 
-def _counts(rows: int, columns: int) -> Iterator[int]:
-    """Yield how many rows each statement of SQLite's writes: powers of two, so that few texts are parsed.
+def _counts(rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    """Yield how many rows each statement of SQLite's takes, and how many it has room for.
 
-    With a statement for each row, the interpreter lock is taken anew for each, while others compute. Few
-    rows go by one statement: to parse it takes less than to hand another one to a thread.
+    Each statement is handed to a thread and back, three times, while others compute. So they are few, and as
+    long as the next power of two, so that few texts are parsed. To parse that of few rows takes less than to
+    write some of them twice.
     """
     most = 1 << (SQLITE_PARAMETERS_MAX // columns).bit_length() - 1
     few = min(most, SQLITE_FEW_ROWS_MAX)
     while rows:
-        count = rows if rows <= few else min(most, 1 << rows.bit_length() - 1)
-        yield count
-        rows -= count
+        taken = min(rows, most)
+        yield taken, taken if taken <= few else 1 << (taken - 1).bit_length()
+        rows -= taken
 
 
 @lru_cache(maxsize=1024)

@@ -32,6 +32,7 @@ class Contract(Generic[S]):
     `initial` makes of the aggregate's name.
     `aggregate` names the aggregates otherwise, given `subject` and data: one, several, or None if the event
     concerns none of this kind. Commands are executed on aggregates that are named by `subject` only.
+    `events` are the only ones that concern it: of others `aggregate` and `evolve` are not asked.
     `with_event` keeps in a state which event changed it, given its envelope: for what leads to a receipt, and
     no rule may go by it. `tables` are kept of the aggregates' states. Raise `version` when the same events
     come to other states or rows: all is folded anew then.
@@ -42,14 +43,19 @@ class Contract(Generic[S]):
     state: type[S]
     evolve: Callable[[S, EventData], S]
     aggregate: Callable[[str, EventData], str | tuple[str, ...] | None] = by_subject
+    events: frozenset[type[EventData]] | None = None
     initial: Callable[[str], S] | None = None
     with_event: Callable[[S, Envelope], S] | None = None
     tables: tuple[TableProjection[S], ...] = ()
     version: int = 1
 
+    def takes(self, kind: type[EventData]) -> bool:
+        """Tell whether events with data of this class may concern an aggregate."""
+        return self.events is None or kind in self.events
+
     def aggregates(self, subject: str, data: EventData) -> tuple[str, ...]:
         """Return the names of the aggregates that an event concerns, each once."""
-        named = self.aggregate(subject, data)
+        named = self.aggregate(subject, data) if self.takes(type(data)) else None
         if named is None:
             return ()
         return (named,) if isinstance(named, str) else tuple(dict.fromkeys(named))

@@ -166,7 +166,8 @@ def _require_signed(  # noqa: PLR0913  # a request, and what it is judged by
     claims, at = signed.claims, event.envelope.time
     # A transfer may outlast the token that began it; then it was current when the transfer began.
     late_s_max = STATING_S_MAX + (TRANSFER_S_MAX if event.type.transfer else 0)
-    moment = max(min(at.timestamp(), float(claims.exp)), at.timestamp() - late_s_max)
+    stated_s = at.timestamp()
+    moment = max(min(stated_s, float(claims.exp)), stated_s - late_s_max)
     try:
         require_current(moment, issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
     except BearerError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from functools import partial
 
 from salus.events.accountability import ALONE, Proofs
 from salus.events.bearer import Signed, read_bearer, require_meant
@@ -41,6 +40,9 @@ class BatchJudging:
         self._found = requested_attributes(values.data, values.places, ring.catalogue)
         self._tokens = signed_tokens(self._found)
         self._signers = self._signers_of(values)
+        # That of the record which is judged.
+        self._token: Signed | None = None
+        self._proofs = Proofs(self._read, self._take_for_good)
         # Of each record: the verdict, and which of the signatures it rests on.
         self._verdicts: list[Event | RejectedError] = []
         self._rests_on: list[range] = []
@@ -52,9 +54,8 @@ class BatchJudging:
         for row in range(begin, end):
             first, signer = len(self._signatures), self._signers[row]
             known = None if signer is None else self._found.type_of(row)
-            read = read_bearer if (token := self._tokens.get(row)) is None else partial(_meant, token)
-            proofs = Proofs(read, self._take_for_good)
-            self._verdicts.append(self._verdict(self._records[row], signer, proofs, known=known))
+            self._token = self._tokens.get(row)
+            self._verdicts.append(self._verdict(self._records[row], signer, self._proofs, known=known))
             self._rests_on.append(range(first, len(self._signatures)))
         return end < len(self._records)
 
@@ -69,6 +70,12 @@ class BatchJudging:
             if rests_on and (is_refused or not all(self._valid[number] for number in rests_on)):
                 self._verdicts[row] = self._verdict(self._records[row], None, ALONE)
         return self._verdicts
+
+    def _read(self, token: str, *, audience: str | None) -> Signed:
+        if self._token is None:
+            return read_bearer(token, audience=audience)
+        require_meant(self._token, audience=audience)
+        return self._token
 
     def _take_for_good(self, public_key: bytes, signature: bytes, text: bytes) -> bool:
         self._signatures.append(Signature(public_key, signature, text))
@@ -89,8 +96,3 @@ class BatchJudging:
             return judge_record(record, signer, self._ring, proofs=proofs, known=known)
         except RejectedError as error:
             return error
-
-
-def _meant(signed: Signed, _: str, *, audience: str | None) -> Signed:
-    require_meant(signed, audience=audience)
-    return signed

@@ -56,7 +56,7 @@ TokenId = Annotated[str, msgspec.Meta(pattern=JTI_PATTERN)]
 """`jti`: fresh, as a UUID is."""
 
 
-class Bearer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Bearer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """The claims of a bearer. Times are seconds since 1970 UTC (NumericDate); fractions are taken."""
 
     iss: str
@@ -71,7 +71,7 @@ class Bearer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     dig: Sha256 | None = None
 
 
-class Signed(msgspec.Struct, frozen=True):
+class Signed(msgspec.Struct, frozen=True, gc=False):
     """A bearer with what its signature is verified by."""
 
     claims: Bearer

@@ -24,6 +24,8 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import TypeVar
 
+import msgspec
+
 from salus.events.envelope import Event
 from salus.events.event_types import EventType
 from salus.events.requests import RequestedData
@@ -42,8 +44,7 @@ class NoEffect(StrEnum):
     """Who asked had no right to it, or a second operator or a proof of possession is missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True, gc=False):
     """The event took effect; its subject has this version now."""
 
     version: int

@@ -42,7 +42,7 @@ class Retention(StrEnum):
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
-class EventData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class EventData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """Base of the data of every event."""
 
 

@@ -29,7 +29,7 @@ _PROOF = Annotated[
 _Method = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]+\Z", min_length=1, max_length=32)]
 
 
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """Who asked (`by`), how they were authenticated, on whose behalf, under which decision.
 
     `behalf` is the member that the caller acts for. `proof` is the caller's bearer token, a compact JWS that

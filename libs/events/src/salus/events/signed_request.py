@@ -33,6 +33,7 @@ FHIR_FORMATS = frozenset(
 _FHIR_PARAMETERS = frozenset({"charset=utf-8", 'charset="utf-8"', "fhirversion=4.0"})
 _NOTHING = sha256().hexdigest()
 _B = TypeVar("_B")
+_ENCODER = msgspec.json.Encoder()
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -56,15 +57,22 @@ class Asked(msgspec.Struct, frozen=True):
         """Tell whether it is this method of this path; None stands for any segment."""
         if self.method != method or len(self.path) != len(path):
             return False
-        for want, got in zip(path, self.path, strict=True):  # noqa: SIM110  # asked of each event: twice as fast
-            if want is not None and want != got:
-                return False
-        return True
+        # Most forms have no place for any segment.
+        return self.path == path or (
+            None in path and all(want in (None, got) for want, got in zip(path, self.path, strict=True))
+        )
 
     def asks(self, name: str) -> str | None:
         """Return the parameter of that name, if it is given once."""
         values = self.query.get(name, [])
         return values[0] if len(values) == 1 else None
+
+    def is_written_as(self, body: Body) -> bool:
+        """Tell whether the body is known, and what our encoder writes of this: as most are.
+
+        It says this and nothing else then, and need not be read.
+        """
+        return self.body == _ENCODER.encode(body)
 
     def read(self, kind: type[_B]) -> _B | None:
         """Return the body as this kind of value; None if it is not known or not of the kind."""

@@ -5,10 +5,9 @@ Only for texts that a program of `salus.events.recognizers` came through: others
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from itertools import takewhile
 from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
@@ -19,7 +18,7 @@ from salus.events.envelope import Envelope, Event
 from salus.events.event_types import EventType
 
 _T = TypeVar("_T", bound=msgspec.Struct)
-_Build = Callable[[Any], Any]
+_Finish = Callable[[Any], None]
 _PLAIN: Mapping[type[inspect.Type], type] = {
     inspect.StrType: str,
     inspect.IntType: int,
@@ -33,73 +32,72 @@ _PLAIN: Mapping[type[inspect.Type], type] = {
 
 def decode_valid(text: bytes, kind: type[_T]) -> _T:
     """Return the value of this class that a text is, which is known to be one."""
-    decode, build = _decoder(kind)
-    found: _T = build(decode(text))
+    decode, finish = _decoder(kind)
+    found: _T = decode(text)
+    finish(found)
     return found
 
 
 def decode_valid_event(value: bytes, entry: EventType) -> Event:
     """Return the event of this type that a value is, which is known to be one."""
-    decode, build = _event_decoder(entry.data)
+    decode, finish = _event_decoder(entry.data)
     envelope = decode(value)
-    data = build(envelope.data)
-    # It was made here, and nobody has seen it yet.
-    msgspec.structs.force_setattr(envelope, "data", data)
+    data = envelope.data
+    finish(data)
     return Event(envelope, entry, data)
 
 
 @lru_cache(maxsize=256)
-def _decoder(kind: type[msgspec.Struct]) -> tuple[Callable[[bytes], Any], _Build]:
-    bare, build = _bare(kind)
-    return msgspec.json.Decoder(bare).decode, build
+def _decoder(kind: type[msgspec.Struct]) -> tuple[Callable[[bytes], Any], _Finish]:
+    lean, finish = _lean(kind)
+    return msgspec.json.Decoder(lean).decode, finish
 
 
 @lru_cache(maxsize=256)
-def _event_decoder(kind: type[msgspec.Struct]) -> tuple[Callable[[bytes], Any], _Build]:
-    bare, build = _bare(kind)
+def _event_decoder(kind: type[msgspec.Struct]) -> tuple[Callable[[bytes], Any], _Finish]:
+    lean, finish = _lean(kind)
     fields = [
-        (each.name, bare if each.name == "data" else _type_of(each.type), *_default_of(each))
+        (each.name, lean if each.name == "data" else _type_of(each.type), *_default_of(each))
         for each in _fields_of(Envelope)
     ]
     whole: Any = msgspec.defstruct("Whole", fields, bases=(Envelope,), frozen=True, gc=False)
-    return msgspec.json.Decoder(whole).decode, build
+    return msgspec.json.Decoder(whole).decode, finish
 
 
-def _bare(kind: type[msgspec.Struct]) -> tuple[Any, _Build]:
-    """Return a class of the same fields without checks, and what makes a value of `kind` of one of it."""
+# Of an object of one class it makes one of another that lays out the same fields in the same way, or raises
+# TypeError. A struct that may not be changed refuses the attribute itself.
+_set_class = object.__dict__["__class__"].__set__
+
+
+def _lean(kind: type[msgspec.Struct]) -> tuple[type[Any], _Finish]:
+    """Return a class of the same fields without checks, and what makes of an object of it one of `kind`.
+
+    To make another object of its fields would take longer than to decode it.
+    """
     fields: list[Any] = []
-    within: dict[str, _Build] = {}
+    within: list[tuple[Callable[[Any], Any], _Finish]] = []
     for each in _fields_of(kind):
         if type(each.type) is inspect.StructType:
-            within_field, within[each.name] = _bare(each.type.cls)
+            field, finish = _lean(each.type.cls)
+            within.append((attrgetter(each.name), finish))
         else:
-            within_field = _type_of(each.type)
-        fields.append((each.name, within_field, *_default_of(each)))
-    bare: Any = msgspec.defstruct(kind.__name__, fields, kw_only=True, gc=False)
-    return bare, _builder(kind, within)
+            field = _type_of(each.type)
+        fields.append((each.name, field, *_default_of(each)))
+    # What is made of it has the order of its own fields, and takes all of them by name.
+    lean: type[Any] = msgspec.defstruct(kind.__name__, fields, bases=(kind,), kw_only=True)
+    return lean, _finish(kind, within)
 
 
-def _builder(kind: type[msgspec.Struct], within: Mapping[str, _Build]) -> _Build:
-    """Return what makes a value of a class of one without checks; `within` makes what is in some fields."""
-    placed = tuple(takewhile(lambda name: name not in within, kind.__match_args__))
-    # With one name or none it would return no tuple.
-    get: _Build = attrgetter(*placed) if len(placed) > 1 else _getter(placed)
-    others = [(name, attrgetter(name), within.get(name, _same)) for name in kind.__struct_fields__]
-    others = [other for other in others if other[0] not in placed]
-    if not others:
-        return lambda found: kind(*get(found))
-    if len(others) == 1:
-        ((name, get_one, make_one),) = others
-        return lambda found: kind(*get(found), **{name: make_one(get_one(found))})
-    return lambda found: kind(*get(found), **{name: make(part(found)) for name, part, make in others})
+def _finish(kind: type[msgspec.Struct], within: Sequence[tuple[Callable[[Any], Any], _Finish]]) -> _Finish:
+    if not within:
+        return lambda found: _set_class(found, kind)
 
+    def finish(found: Any) -> None:
+        _set_class(found, kind)
+        for part, finish_part in within:
+            finish_part(part(found))
 
-def _getter(names: tuple[str, ...]) -> _Build:
-    return lambda found: tuple(getattr(found, name) for name in names)
-
-
-def _same(value: Any) -> Any:
-    return value
+    return finish
 
 
 def _fields_of(kind: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:

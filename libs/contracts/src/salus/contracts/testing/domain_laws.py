@@ -64,6 +64,19 @@ class EvolveLaws:
 
     @law
     @given(data=st.data())
+    def test_an_event_that_the_contract_does_not_name_changes_nothing(self, data: DataObject) -> None:
+        """So no event is left out of `Contract.events` that `evolve` goes by."""
+        state = self.contract.before(NAME)
+        for _, event in data.draw(self._histories):
+            state = self.contract.evolve(state, event)
+        for entry, events in zip(self._types, self._events, strict=True):
+            if not self.contract.takes(entry.data):
+                subject, event = data.draw(events)
+                assert self.contract.evolve(state, event) == state
+                assert self.contract.aggregates(subject, event) == ()
+
+    @law
+    @given(data=st.data())
     def test_a_fold_of_the_topic_from_its_beginning_is_the_state_that_was_kept(
         self, data: DataObject
     ) -> None:

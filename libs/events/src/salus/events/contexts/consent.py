@@ -342,10 +342,13 @@ def _grants(asked: Asked, data: ConsentGranted) -> bool:
     if asked.is_("POST", "fhir", "Consent"):
         # The resource may hold words about somebody, so only its digest is on the ledger.
         return asked.digest is not None
+    if not asked.is_("POST", "consents"):
+        return False
+    if asked.is_written_as(_Grant(data.patient, data.grantee, data.actions, data.purposes, data.valid_until)):
+        return True
     body = asked.read(_Grant)
     return (
-        asked.is_("POST", "consents")
-        and body is not None
+        body is not None
         and (body.patient, body.grantee, body.valid_until) == (data.patient, data.grantee, data.valid_until)
         and _are_same(body.actions, data.actions)
         and _are_same(body.purposes, data.purposes)

@@ -23,7 +23,18 @@ from salus.contracts.contract import Contract
 from salus.contracts.fold_batch import version_kind
 from salus.contracts.fold_tables import Loaded, Pair
 from salus.contracts.ports import Fold, States
-from salus.events.contexts.consent import PolicySetActivated, PolicySetAdopted, PolicySetProposed
+from salus.events.contexts.consent import (
+    AccessDecided,
+    ConsentGranted,
+    ConsentRevoked,
+    GlassBreakReviewed,
+    GlassBroken,
+    PatientLinked,
+    PatientUnlinked,
+    PolicySetActivated,
+    PolicySetAdopted,
+    PolicySetProposed,
+)
 from salus.events.event_types import EventData
 from salus.events.state_positions import Partition
 
@@ -31,32 +42,32 @@ CONSENT_TOPIC = "salus.consent.events"
 STORAGE_TOPIC = "salus.storage.events"
 
 
-_ABOUT_POLICIES = PolicySetAdopted | PolicySetProposed | PolicySetActivated
-
-
-def _policies_of(subject: str, event: EventData) -> str | None:
-    return subject if isinstance(event, _ABOUT_POLICIES) else None
-
-
 def _text_of(_: str, event: EventData) -> str | None:
     return event.policy_set if isinstance(event, PolicySetAdopted | PolicySetProposed) else None
 
 
-def _patient_of(subject: str, event: EventData) -> str | None:
-    return None if isinstance(event, _ABOUT_POLICIES) else subject
-
-
 PATIENTS = Contract(
-    kind="patient", topic=CONSENT_TOPIC, state=PatientState, evolve=evolve, aggregate=_patient_of
+    kind="patient",
+    topic=CONSENT_TOPIC,
+    state=PatientState,
+    evolve=evolve,
+    events=frozenset(
+        {PatientLinked, PatientUnlinked, ConsentGranted, ConsentRevoked, GlassBroken, GlassBreakReviewed}
+    ),
 )
 POLICIES = Contract(
-    kind="policies", topic=CONSENT_TOPIC, state=PolicyState, evolve=evolve_policies, aggregate=_policies_of
+    kind="policies",
+    topic=CONSENT_TOPIC,
+    state=PolicyState,
+    evolve=evolve_policies,
+    events=frozenset({PolicySetAdopted, PolicySetProposed, PolicySetActivated}),
 )
 POLICY_TEXTS = Contract(
     kind="policy-text",
     topic=CONSENT_TOPIC,
     state=PolicyText,
     evolve=evolve_text,
+    events=frozenset({PolicySetAdopted, PolicySetProposed}),
     aggregate=_text_of,
     initial=PolicyText,
 )
@@ -67,6 +78,7 @@ DECISIONS = Contract(
     topic=CONSENT_TOPIC,
     state=KeptDecision,
     evolve=evolve_decision,
+    events=frozenset({AccessDecided}),
     aggregate=decision_named,
 )
 _VERSION = version_kind(CONSENT_TOPIC)
