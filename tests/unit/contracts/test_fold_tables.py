@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 from sqlalchemy import event, select
 from tests.databases import Databases
@@ -50,18 +47,15 @@ async def test_a_name_is_claimed_once_however_often_it_is_written(databases: Dat
 
 
 async def test_many_rows_are_few_statements(databases: Databases) -> None:
-    """Each is handed to a thread and back while others compute; the texts of few lengths are parsed once."""
-    written: list[int] = []
+    """SQLite's are handed to a thread and back while others compute; those of few lengths are parsed once."""
+    written: list[str] = []
     rows = [{"kind": "k", "id": f"{n}", "version": n, "state": b""} for n in range(2_000)]
     async with open_fold_store(await databases.url("a")) as store:
-
-        def count(_: Any, __: Any, ___: str, parameters: Sequence[Any], *____: Any) -> None:
-            written.append(len(parameters) // 4)
-
-        event.listen(store.engine.sync_engine, "before_cursor_execute", count)
+        event.listen(store.engine.sync_engine, "before_cursor_execute", lambda *told: written.append(told[2]))
         async with store.engine.begin() as connection:
             await write_rows(connection, AGGREGATES, rows)
             await write_rows(connection, AGGREGATES, rows[:1_000])
             await write_rows(connection, AGGREGATES, rows[:37])
 
-    assert written == [1_024, 1_024, 1_024, 37]
+    assert len(written) == {"sqlite": 4, "postgresql": 3}[store.engine.dialect.name]
+    assert len({*written}) == {"sqlite": 2, "postgresql": 1}[store.engine.dialect.name]

@@ -118,6 +118,8 @@ _CLAIMING = {
         "ON CONFLICT DO NOTHING"
     ),
 }
+# Of what type PostgreSQL takes the values of a column together.
+_ARRAYS = {str: "text", int: "bigint", bool: "boolean", bytes: "bytea"}
 # Below what SQLite takes in a statement; more gain nothing.
 SQLITE_PARAMETERS_MAX = 4_096
 SQLITE_FEW_ROWS_MAX = 128
@@ -185,7 +187,8 @@ async def write_rows(
         return
     columns = tuple(rows[0])
     if connection.dialect.name != "sqlite":
-        await connection.execute(_upsert(connection.dialect.name, table, columns, over=over), rows)
+        given = {f"p{number}": [row[name] for row in rows] for number, name in enumerate(columns)}
+        await connection.execute(_postgres_upsert(table, columns, over=over), given)
         return
     at = 0
     for taken, count in _counts(len(rows), len(columns)):
@@ -264,16 +267,26 @@ def _sqlite_upsert(
 ) -> tuple[str, list[str]]:
     """Return an upsert of so many rows, and in which order the values of each come."""
     # Compiled of many rows it would take long; so the text of one is repeated.
-    one = _upsert("sqlite", table, columns, over=over).values({name: bindparam(name) for name in columns})
+    one = _upsert(sqlite.insert(table), table, columns, over=over).values(
+        {name: bindparam(name) for name in columns}
+    )
     compiled = one.compile(dialect=sqlite.dialect())
     places = f"({', '.join('?' * len(columns))})"
     head, _, tail = str(compiled).partition(f"VALUES {places}")
     return f"{head}VALUES {', '.join([places] * count)}{tail}", list(compiled.positiontup)
 
 
-@lru_cache
-def _upsert(dialect: str, table: Table, columns: tuple[str, ...], *, over: bool) -> Any:
-    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[dialect](table)
+@lru_cache(maxsize=256)
+def _postgres_upsert(table: Table, columns: tuple[str, ...], *, over: bool) -> Any:
+    """Return an upsert of any number of rows, each of its parameters an array with a column of theirs."""
+    kinds = (_ARRAYS[table.columns[name].type.python_type] for name in columns)
+    arrays = ", ".join(f"CAST(:p{number} AS {kind}[])" for number, kind in enumerate(kinds))
+    found = text(f"SELECT * FROM unnest({arrays})")  # noqa: S608  # types of our own and numbers
+    rows = found.columns(*(table.columns[name] for name in columns))
+    return _upsert(postgresql.insert(table).from_select(columns, rows), table, columns, over=over)
+
+
+def _upsert(insert: Any, table: Table, columns: tuple[str, ...], *, over: bool) -> Any:
     keys = [column.name for column in table.primary_key]
     changed = {name: insert.excluded[name] for name in columns if name not in keys}
     if not over or not changed:

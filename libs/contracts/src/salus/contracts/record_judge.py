@@ -29,9 +29,13 @@ Verdict = Event | WithoutEffect | Refused
 
 
 class Begun(NamedTuple):
-    """Records that are judged but for the signatures that a thread still verifies."""
+    """Records that are judged but for the signatures that a thread still verifies.
+
+    `alone` are the places of those that are judged by themselves.
+    """
 
     records: Sequence[Record]
+    alone: set[int]
     together: list[BatchJudging]
     verifications: list[asyncio.Future[None]]
 
@@ -59,13 +63,15 @@ class RecordJudge:
         Of few, most are known already: who sent the request was asked for the same.
         """
         await self._identity.catch_up()
-        begun = Begun(records, [], [])
         if len(records) < JUDGED_TOGETHER_MIN:
-            return begun
+            return Begun(records, {*range(len(records))}, [], [])
+        alone = {place for place, record in enumerate(records) if not _is_judged_with_others(record)}
+        begun = Begun(records, alone, [], [])
         try:
             for first in range(0, len(records), JUDGED_AT_ONCE):
-                some = records[first : first + JUDGED_AT_ONCE]
-                others = [record for record in some if _is_judged_with_others(record)]
+                others = records[first : first + JUDGED_AT_ONCE]
+                if alone:
+                    others = [record for place, record in enumerate(others, first) if place not in alone]
                 judging = BatchJudging(others, ring=self._identity.ring)
                 # So that /healthz is answered meanwhile, and the next statement of a batch that is written
                 # waits for few: while the database is at work, there is something to judge then.
@@ -101,8 +107,8 @@ class RecordJudge:
 
     def _verdicts(self, begun: Begun) -> Iterator[Verdict]:
         together = chain.from_iterable(each.verdicts() for each in begun.together)
-        for record in begun.records:
-            if not begun.together or not _is_judged_with_others(record):
+        for place, record in enumerate(begun.records):
+            if place in begun.alone:
                 yield self._event_of(record)
                 continue
             verdict = next(together)

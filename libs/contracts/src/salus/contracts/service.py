@@ -32,6 +32,8 @@ from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.supervisor import AGE_S_MAX
 from salus.runtime.telemetry import set_up
 
+# While a backlog is folded, some 150,000 objects wait that no cycle is among.
+WAITING_OBJECTS = 200_000
 WorldT = TypeVar("WorldT")
 _log = structlog.get_logger()
 
@@ -176,7 +178,7 @@ async def serve_contract(service: ContractService[SettingsT, WorldT], settings: 
     await wait_for(settings, "topics", partial(require_topics, kafka, service.manifest.topics.reads))
     for name, look in service.needs.items():
         await wait_for(settings, name, partial(_look, look, settings))
-    collect_rarely()
+    collect_rarely(new_objects=WAITING_OBJECTS)
     switch_quickly()
     async with open_app(service, settings) as app:
         await serve(app, settings)
