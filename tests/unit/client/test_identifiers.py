@@ -29,5 +29,8 @@ def test_a_child_process_makes_ids_of_its_own() -> None:
         os.write(write, b"%d" % len(identifiers._random))
         os._exit(0)
     os.waitpid(child, 0)
+    said = os.read(read, 9)
+    os.close(read)
+    os.close(write)
 
-    assert os.read(read, 9) == b"0"
+    assert said == b"0"
