@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from salus.runtime.database import open_engine
-from salus.runtime.sqlite_connection import ROWS_AT_ONCE, StatementConnection, StatementCursor
+from salus.runtime.sqlite_connection import ROWS_AT_ONCE, StatementConnection, StatementCursor, connect
 
 NUMBERS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < :most) SELECT x FROM n"
 
@@ -103,3 +105,26 @@ async def test_who_streams_a_result_keeps_a_piece_of_it(engine: AsyncEngine) -> 
         await cursor.execute(NUMBERS.replace(":most", "100000"))
         await cursor.close()
         assert await cursor.fetchone() is None
+
+
+async def test_what_a_cancelled_statement_begins_is_rolled_back(engine: AsyncEngine, tmp_path: Path) -> None:
+    """It may be executed after its caller has gone: then there is a transaction that nobody saw begin."""
+    connection = connect(str(tmp_path / "kept.db"))
+    await connection
+    may_go_on = threading.Event()
+    busy = asyncio.create_task(connection.in_thread(lambda: may_go_on.wait(60)))
+    inserting = asyncio.create_task(connection.cursor().execute("INSERT INTO kept VALUES (1)"))
+    await asyncio.sleep(0)
+    inserting.cancel()
+    await asyncio.wait([inserting])
+    assert not connection.driver.in_transaction
+    rolling_back = asyncio.create_task(connection.rollback())
+    await asyncio.sleep(0)
+    may_go_on.set()
+    await asyncio.gather(busy, rolling_back)
+
+    assert not connection.driver.in_transaction
+    async with engine.begin() as other:
+        # Nobody holds the file.
+        await other.execute(text("INSERT INTO kept VALUES (2)"))
+    await connection.close()

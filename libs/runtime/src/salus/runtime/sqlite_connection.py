@@ -109,6 +109,9 @@ class StatementCursor:
 class StatementConnection(aiosqlite.Connection):
     """A connection of aiosqlite whose cursors are `StatementCursor`s."""
 
+    # How many calls its thread was asked for, and how many it has made: who is cancelled waits for none.
+    _asked = _made = 0
+
     @property
     def driver(self) -> sqlite3.Connection:
         """The connection itself, which belongs to its thread."""
@@ -116,7 +119,7 @@ class StatementConnection(aiosqlite.Connection):
 
     async def in_thread(self, call: Callable[[], Any]) -> Any:
         """Call something in the thread of the connection."""
-        return await self._execute(call)  # type: ignore[no-untyped-call]  # aiosqlite's
+        return await self._execute(call)
 
     def cursor(self) -> StatementCursor:  # type: ignore[override]  # aiosqlite's asks the thread for one
         """Return a cursor."""
@@ -124,13 +127,28 @@ class StatementConnection(aiosqlite.Connection):
 
     async def commit(self) -> None:
         """Commit the transaction, if one was begun."""
-        if self._conn.in_transaction:
+        if self._has_transaction():
             await super().commit()
 
     async def rollback(self) -> None:
         """Roll the transaction back, if one was begun."""
-        if self._conn.in_transaction:
+        if self._has_transaction():
             await super().rollback()
+
+    def _has_transaction(self) -> bool:
+        """Tell whether there may be a transaction: a statement that is still to be executed may begin one."""
+        return self._made < self._asked or self._conn.in_transaction
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        self._asked = number = self._asked + 1
+        try:
+            found = await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]  # aiosqlite's
+        except Exception:
+            self._made = number
+            raise
+        # It makes them in the order in which it was asked.
+        self._made = number
+        return found
 
 
 def connect(path: str, **options: Any) -> StatementConnection:
