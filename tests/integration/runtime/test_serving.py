@@ -135,9 +135,13 @@ async def test_an_idle_connection_outlives_the_clients_patience(service: Running
 async def test_a_service_that_waits_for_a_part_says_so_and_goes_on_by_itself(service: Running) -> None:
     assert await until(lambda: service.is_("/healthz", 200), deadline_s=60)
     waiting = await service.http.get("/readyz")
+    # Case redA8 12: a 404 reads as "there is none".
+    asked = [await service.http.request(method, "/slow/x") for method in ("GET", "POST", "DELETE")]
     service.part.touch()
 
     assert waiting.status_code == 503
+    assert [(answer.status_code, answer.json()["code"]) for answer in asked] == [(503, "starting")] * 3
+    assert asked[0].headers["Retry-After"] == "1"
     assert waiting.json()["checks"]["part"] == "FileNotFoundError: the part is away"
     assert await until(lambda: service.is_("/readyz", 200), deadline_s=60)
     assert (await service.http.get("/readyz")).json()["checks"] == {}

@@ -189,8 +189,8 @@ async def test_another_question_under_a_used_key_is_refused() -> None:
     assert len(town.stated) == 2
 
 
-async def test_an_answer_that_is_repeated_brings_no_token_once_a_role_is_lost() -> None:
-    # The token that was given is void then, and none may take its place.
+async def test_what_was_allowed_under_a_key_is_not_allowed_again_once_a_role_is_lost() -> None:
+    """Case redA8 13: AuthZEN's callers look at the boolean, and it stayed true for ever."""
     town = Town()
     question = batch_of("yes-1")["questions"][0]
     first = (await town.post("/decisions", question, **KEY)).json()
@@ -200,8 +200,20 @@ async def test_an_answer_that_is_repeated_brings_no_token_once_a_role_is_lost() 
 
     assert first == same
     assert first["token"] is not None
-    assert later == {**first, "token": None}
+    assert (later["status"], later["code"]) == (409, "decision-over")
     assert len(town.stated) == 1
+
+
+async def test_an_evaluation_under_a_used_key_is_no_permission_once_a_role_is_lost() -> None:
+    town, body = Town(), {**evaluation(), "evaluations": resources("yes-1", "no-1")}
+    before = (await town.post("/access/v1/evaluations", body, **KEY)).json()["evaluations"]
+    town.parties[CLINICIAN] = replace_roles(town.parties[CLINICIAN])
+    after = (await town.post("/access/v1/evaluations", body, **KEY)).json()["evaluations"]
+
+    assert [one["decision"] for one in before] == [True, False]
+    assert [one["decision"] for one in after] == [False, False]
+    assert after[0]["context"]["error"]["code"] == "decision-over"
+    assert len(town.stated) == 2
 
 
 def replace_roles(party: Party) -> Party:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
+from http import HTTPMethod
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
 import structlog
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -23,6 +25,7 @@ from salus.runtime import api_page, openapi, problems
 from salus.runtime.bodies import Admit, guard_bodies
 from salus.runtime.http_protocol import BoundedHttpProtocol
 from salus.runtime.operator_paths import guard_operator_paths
+from salus.runtime.problems import ProblemError
 from salus.runtime.request_headers import guard_headers
 from salus.runtime.response_headers import completing
 from salus.runtime.settings import ProcessSettings
@@ -230,6 +233,12 @@ async def _starting() -> None:
     raise StartingError("it begins once everything it needs is there")
 
 
+async def _not_yet(_: Request) -> Response:
+    """Answer whatever is asked: that nothing is there would not be true."""
+    detail = "the service has not begun its work yet; /readyz says what it waits for"
+    raise ProblemError(503, "starting", detail, headers={"Retry-After": str(math.ceil(RETRY_S))})
+
+
 async def until_passes(name: str, check: Check, *, tell: Callable[[str], None]) -> None:
     """Return once the check passes; until then it is tried again and again, and `tell` hears why it does not.
 
@@ -245,6 +254,8 @@ async def until_passes(name: str, check: Check, *, tell: Callable[[str], None]) 
 async def wait_for(settings: ProcessSettings, name: str, check: Check) -> None:
     """Return once the check passes; until then /healthz answers, and /readyz says what is waited for.
 
+    Whatever else is asked is a 503.
+
     Only before `serve`: this takes its place, and its address.
 
     Raises:
@@ -253,6 +264,7 @@ async def wait_for(settings: ProcessSettings, name: str, check: Check) -> None:
     if _is_ok(await _run(check)):
         return
     app = create_app(settings, title="Waiting", checks={name: check, "service": _starting})
+    app.add_route("/{path:path}", _not_yet, methods=[*HTTPMethod], include_in_schema=False)
     server = _server(app, settings)
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(_exit_code(server))

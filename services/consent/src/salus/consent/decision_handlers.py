@@ -61,9 +61,12 @@ class Asked:
         return identifier_under(self.question.patient, suffix=self.suffix)
 
 
+_OVER = "Idempotency-Key: what was allowed under it has ended, or its reasons have; ask under another key"
+
+
 @dataclass(frozen=True)
 class Decision:
-    """A decision that stands on the ledger; `token` is there if it allows, and still stands.
+    """A decision that stands on the ledger; `token` is there if it allows.
 
     `words` are its reasons for people.
     """
@@ -142,7 +145,7 @@ async def decide_many(
         policies = await _policies(facts, world)
         kept = await _kept(asked, world)
         ring = await world.freshness.within(world.ring.catch_up)
-        found: list[_Draft | Decision] = []
+        found: list[_Draft | Decision | Undecided] = []
         for one in asked:
             view = _View(facts[one.question.patient], policies, ring, at)
             before = kept.get(one.decision) if one.repeatable else None
@@ -150,7 +153,7 @@ async def decide_many(
             found.append(drawn)
             if isinstance(drawn, _Draft) and not drawn.answer.allowed:
                 reservation.use()
-            if drawn.answer.allowed is until:
+            if _is_permission(drawn) is until:
                 break
         return await asyncio.gather(*(_stated(one, world) for one in found))
 
@@ -210,8 +213,8 @@ def _as_known_now(question: Question, view: _View) -> Question:
     return replace(question, principal=as_known(question.principal, view.ring, at=view.at))
 
 
-def _again(asked: Asked, before: KeptDecision, view: _View, world: World) -> Decision:
-    """Return what was decided before, with its token as long as the policies would see the same."""
+def _again(asked: Asked, before: KeptDecision, view: _View, world: World) -> Decision | Undecided:
+    """Return what was decided before. A permission stands as long as the policies would see the same."""
     known, answer = view.known, before.answer
     question = _as_known_now(asked.question, view)
     inputs = inputs_of(
@@ -222,18 +225,23 @@ def _again(asked: Asked, before: KeptDecision, view: _View, world: World) -> Dec
         at=view.at,
         grants=known.grants,
     )
-    # A role or a consent that is gone voids the token that was given: none is given in its place.
+    words = view.policies.words(answer.reasons)
+    if not answer.allowed:
+        return Decision(asked.decision, answer, before.epoch, None, words)
+    # A role or a consent that is gone voids the token that was given, and nobody hears that it is allowed.
     stands = (before.inputs, before.epoch) == (inputs_digest(inputs), known.state.epoch)
-    token = None
-    if answer.allowed and stands and view.at < answer.valid_until:
-        token = world.tokens.make(
-            _claims(question, answer, asked.decision, epoch=before.epoch, issued=before.decided_at)
-        )
-    return Decision(asked.decision, answer, before.epoch, token, view.policies.words(answer.reasons))
+    if not stands or view.at >= answer.valid_until:
+        return Undecided("refused", ProblemError(409, "decision-over", _OVER))
+    claims = _claims(question, answer, asked.decision, epoch=before.epoch, issued=before.decided_at)
+    return Decision(asked.decision, answer, before.epoch, world.tokens.make(claims), words)
 
 
-async def _stated(found: _Draft | Decision, world: World) -> Decision | Undecided:
-    if isinstance(found, Decision):
+def _is_permission(found: _Draft | Decision | Undecided) -> bool:
+    return not isinstance(found, Undecided) and found.answer.allowed
+
+
+async def _stated(found: _Draft | Decision | Undecided, world: World) -> Decision | Undecided:
+    if isinstance(found, Decision | Undecided):
         return found
     try:
         outcome = await world.statements.write(found.event(), subject=found.question.patient)
