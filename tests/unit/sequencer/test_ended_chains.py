@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from random import Random
 
 import pytest
@@ -14,10 +15,14 @@ from tests.unit.sequencer.test_handing_over import ALL_HERE, FIRST, Running
 from tests.unit.sequencer.test_handover_faults import KEYS, SHARDS, Shards
 from tests.unit.sequencer.world import CLINICAL, IDENTITY, PARTITIONS, World, document, rows_of
 
-from salus.ledger.block import Header, parse_block_origin
+from salus.archive.body import encode_body
+from salus.archive.building import columns_of
+from salus.ledger.block import Handover, Header, Range, body_key, header_key, parse_block_origin, sign_header
 from salus.ledger.check_coverage import CoverageChecker
 from salus.ledger.key_periods import KeyHistory, KeyPeriod
+from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteVerifier
+from salus.sequencer.domain import Partition
 from salus.sequencer.errors import ForeignBlockError, HaltError
 
 ALL_TO_1 = dict.fromkeys(PARTITIONS, 1)
@@ -182,6 +187,52 @@ async def test_a_chain_that_ends_behind_a_forged_block_does_not_go_on() -> None:
 
     with pytest.raises(ForeignBlockError, match="block 1"):
         await running.shards.views[0].run_until(lambda: False)
+
+
+def take_again(shards: Shards, shard: int, at: Partition, giver: Header, *, to: int) -> None:
+    """Seal an empty block that takes a partition from the last block of a chain, and gives it on."""
+    last, offset = shards.headers(shard)[-1], giver.next_offsets[at]
+    columns = columns_of([])
+    body, root = encode_body(columns), root_of(columns.leaf_hash)
+    ends = {**last.next_offsets, at: offset}
+    header = replace(
+        last,
+        height=last.height + 1,
+        leaves=0,
+        accepted=0,
+        root=root,
+        previous=leaf_hash(shards.world.store.objects[header_key(shard, last.height)][0]),
+        body_bytes=len(body),
+        body_sha256=sha256(body).digest(),
+        ranges=tuple(Range(*place, end, end) for place, end in sorted(ends.items())),
+        handovers=(
+            Handover("gave", *at, offset, KEYS[to].name),
+            Handover("took", *at, offset, giver.block_origin),
+        ),
+        identity=(*IDENTITY, len(shards.world.topics.partitions[IDENTITY])),
+    )
+    store = shards.world.store
+    store.objects[body_key(shard, header.height, root)] = (body, "body")
+    store.objects[header_key(shard, header.height)] = (sign_header(header, KEYS[shard]), "header")
+
+
+async def test_what_an_ended_chain_left_is_taken_once_and_by_its_heir() -> None:
+    """Case redB8 2: the thief of a further shard's key takes what another shard took long ago."""
+    running = Running(Shards(World.with_hospital()))
+    shards, world = running.shards, running.shards.world
+    other = (CLINICAL, 1)
+    shards.assign(ALL_HERE | {other: 2})
+    await running.until(lambda: running.holder(other) == 2)
+    ended = len(shards.headers(0))
+    end(shards, 0, before=ended)
+    shards.assign(ALL_TO_1 | {other: 2})
+    await running.until(lambda: all(running.holder(at) == (2 if at == other else 1) for at in PARTITIONS))
+
+    take_again(shards, 2, FIRST, shards.headers(0)[ended - 1], to=1)
+    world.publish(document(1), at=other)
+
+    with pytest.raises(ForeignBlockError, match="did not give it, or which"):
+        await shards.views[2].run_until(lambda: False)
 
 
 def builds_on(shards: Shards, shard: int, ended: dict[int, int]) -> int | None:

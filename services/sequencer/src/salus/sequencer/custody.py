@@ -246,6 +246,43 @@ class Custody:
                 return block
         return None
 
+    async def may_take(self, shard: int, line: Handover, sharding: Sharding, *, height: int) -> bool:
+        """Tell whether a shard may take what this line of its header of that height takes.
+
+        That is what was given to it, or what a chain left by its end to it or to others that ended as well;
+        `sharding` is what the header knew. Whatever was taken before, nobody takes once more.
+
+        Raises:
+            ArchiveDamagedError: the block that the line names, or a chain beside it, cannot be read.
+        """
+        at = line.topic, line.partition
+        given = await self._named(line, sharding)
+        while given is not None and given.offset == line.offset:
+            taking = await self._taking(given.to, at, given.block)
+            if given.to == shard:
+                return taking is None or taking.height >= height
+            if taking is not None or not self._chains.has_ended(given.to):
+                return False
+            given = self._heir(given, sharding)
+        return False
+
+    async def _named(self, line: Handover, sharding: Sharding) -> Given | None:
+        """Return what the block that a line names gave, or left by its end; None if it did neither."""
+        origin, height = parse_block_origin(line.other)
+        giver = sharding.shard_of(origin)
+        if giver is None or is_void(self._chains.known[giver].verifier, height):
+            return None
+        block, at = await self._chains.header(giver, height), (line.topic, line.partition)
+        index = sharding.epochs.index(sharding.at(block.identity[2]))
+        if at in block.handed("gave"):
+            return _gift(block, at, index, sharding)
+        if not is_last(self._chains.known[giver].verifier, height):
+            return None
+        homes = (epoch.holders.get(at) for epoch in sharding.epochs)
+        later = (number for number, home in enumerate(homes) if number > index and home not in {giver, None})
+        heir = next(later, None)
+        return None if heir is None else await self._left_by(giver, at, heir, sharding)
+
 
 def _gift(block: Header, at: Partition, index: int, sharding: Sharding) -> Given:
     """Return what the block gave."""
@@ -254,23 +291,3 @@ def _gift(block: Header, at: Partition, index: int, sharding: Sharding) -> Given
     if receiver is None:
         raise ArchiveDamagedError(f"{block.block_origin} gave {at} to {line.other}, which is no shard")
     return Given(at, line.offset, block, receiver, index)
-
-
-async def is_given(chains: Chains, sharding: Sharding, line: Handover, *, to: str) -> bool:
-    """Tell whether the shard `to` may take what this line of its header takes.
-
-    Raises:
-        ArchiveDamagedError: the block that it names cannot be read.
-    """
-    origin, height = parse_block_origin(line.other)
-    giver = sharding.shard_of(origin)
-    if giver is None or is_void(chains.known[giver].verifier, height):
-        return False
-    block = await chains.header(giver, height)
-    at = line.topic, line.partition
-    for gave in block.handovers:
-        if (gave.way, gave.topic, gave.partition) == ("gave", *at):
-            receiver = sharding.shard_of(gave.other)
-            is_left = receiver is not None and chains.has_ended(receiver)
-            return gave.offset == line.offset and (gave.other == to or is_left)
-    return is_last(chains.known[giver].verifier, height) and block.next_offsets.get(at) == line.offset

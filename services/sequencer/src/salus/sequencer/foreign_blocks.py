@@ -28,7 +28,7 @@ from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import history_of
 from salus.ledger.note import split_note
 from salus.ledger.records import Records, timestamp_at
-from salus.sequencer.custody import Chains, is_given
+from salus.sequencer.custody import Chains, Custody
 from salus.sequencer.domain import Batch, Cursor, Draft, Partition, Tip, draft_block
 from salus.sequencer.errors import ArchiveDamagedError, ForeignBlockError, LogReplacedError
 from salus.sequencer.intake import kept, needed_bytes
@@ -221,8 +221,13 @@ class _Review:
             at = line.topic, line.partition
             if line.way == "gave" and line.other != origins.get(holders.get(at, -1)):
                 raise self._wrong(header, f"it gives {at[0]} {at[1]} to {line.other}, against the assignment")
-            if line.way == "took" and not await is_given(chains, sharding, line, to=shard.origin):
-                raise self._wrong(header, f"it takes {at[0]} {at[1]}, which {line.other} did not give")
+            if line.way != "took":
+                continue
+            if not await Custody(chains).may_take(shard.id, line, sharding, height=header.height):
+                why = (
+                    f"it takes {at[0]} {at[1]}, which {line.other} did not give it, or which was taken before"
+                )
+                raise self._wrong(header, why)
 
     async def _require_nothing_left_out(self, header: Header, table: pa.Table) -> None:
         position = header.identity[2]
