@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+import weakref
 from array import array
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
@@ -384,11 +386,15 @@ RECORDS = st.one_of(
 
 
 def by_steps(rows: list[Row]) -> list[Event | RejectedError]:
+    return judged(rows).verdicts()
+
+
+def judged(rows: list[Row]) -> BatchJudging:
     steps = BatchJudging([record for part in records_of(rows) for record in part], ring=RING)
     while steps.judge(2):
         pass
     steps.verify()
-    return steps.verdicts()
+    return steps
 
 
 def told(said: Any) -> Any:
@@ -437,3 +443,19 @@ def test_a_type_counts_only_if_it_holds_at_the_moment_of_the_record(*, holds: bo
 
     assert isinstance(said, Event) == holds
     assert told(said) == told(one if isinstance(one, RejectedError) else one.event)
+
+
+def test_what_was_judged_is_gone_with_the_last_who_holds_it() -> None:
+    """Records of a backlog that wait for the collector of cycles are memory that grows."""
+    request = Request.of_service(SERVICES["consent"].did)
+    steps = judged([stated(PolicySetAdopted(policy_set="0" * 64, contract="1" * 64, request=request))] * 3)
+    steps.verdicts()
+    seen = weakref.ref(steps)
+    gc.disable()
+    try:
+        del steps
+        is_gone = seen() is None
+    finally:
+        gc.enable()
+
+    assert is_gone

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,6 +33,7 @@ from salus.events.event_types import EventData
 from salus.events.requests import RequestedData
 
 S = TypeVar("S", bound=msgspec.Struct)
+_Concerned = tuple[Contract[Any], Pair]
 # So that /healthz is answered meanwhile.
 EXPECTED_IN_A_ROW = 100
 SEEN = "seen:"
@@ -59,14 +60,6 @@ class _Topic:
         return found
 
 
-class _Expected(NamedTuple):
-    """An event that will be folded, the names that it claims, and the aggregates that it concerns."""
-
-    event: Event
-    claims: tuple[str, ...]
-    concerned: list[tuple[Contract[Any], Pair]]
-
-
 class FoldBatch:
     """The versions, names and aggregates that a batch is about, within the transaction that writes it.
 
@@ -81,8 +74,9 @@ class FoldBatch:
         for reactor in reactors:
             self._reactors.setdefault(reactor.contract.kind, []).append(reactor)
         self._topics: dict[str, _Topic] = {}
-        # By the event's identity.
-        self._expected: dict[int, _Expected] = {}
+        # Of each event that will be folded, by its identity: itself, the names that it claims, and the
+        # aggregates that it concerns.
+        self._expected: dict[int, tuple[Event, tuple[str, ...], list[_Concerned]]] = {}
         # What has to be read, in the order in which it was asked for.
         self._keys: dict[Pair, None] = {}
         self._rows: Mapping[Pair, Loaded] = {}
@@ -116,7 +110,7 @@ class FoldBatch:
                 key = contract.kind, aggregate
                 self._keys[key] = None
                 concerned.append((contract, key))
-        self._expected[id(event)] = _Expected(event, claims, concerned)
+        self._expected[id(event)] = event, claims, concerned
 
     async def load(self, connection: AsyncConnection) -> None:
         """Read all that `fold` needs for the events that are expected."""

@@ -42,7 +42,6 @@ class BatchJudging:
         self._signers = self._signers_of(values)
         # That of the record which is judged.
         self._token: Signed | None = None
-        self._proofs = Proofs(self._read, self._take_for_good)
         # Of each record: the verdict, and which of the signatures it rests on.
         self._verdicts: list[Event | RejectedError] = []
         self._rests_on: list[range] = []
@@ -51,11 +50,13 @@ class BatchJudging:
         """Judge some more records but for the signatures of their requests; tell whether any are left."""
         begin = len(self._verdicts)
         end = min(begin + limit, len(self._records))
+        # Not kept: all that is here would wait for the collector of cycles.
+        proofs = Proofs(self._read, self._take_for_good)
         for row in range(begin, end):
             first, signer = len(self._signatures), self._signers[row]
             known = None if signer is None else self._found.type_of(row)
             self._token = self._tokens.get(row)
-            self._verdicts.append(self._verdict(self._records[row], signer, self._proofs, known=known))
+            self._verdicts.append(self._verdict(self._records[row], signer, proofs, known=known))
             self._rests_on.append(range(first, len(self._signatures)))
         return end < len(self._records)
 
