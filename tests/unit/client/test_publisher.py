@@ -234,6 +234,7 @@ async def test_flush_sends_at_once_and_names_failures_once() -> None:
 async def test_a_signer_that_fails_fails_its_batch_and_no_other() -> None:
     class Moody:
         verification_method = SIGNER.verification_method
+        algorithm = SIGNER.algorithm
         calls = 0
 
         def sign(self, message: bytes) -> bytes:

@@ -48,6 +48,7 @@ from salus.contracts.testing.turns import settled, turn_held
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
 from salus.events.did import LocalSigner
 from salus.events.parties import KnownKey, Party
+from salus.events.verification_keys import VerificationKey
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 
@@ -137,7 +138,7 @@ async def test_a_command_that_waited_is_not_carried_out_for_a_key_that_signs_no_
     proven = asked_by(SIGNER, "consent", "POST", "/consents", at=NOW, body={})
     memory = made(state=LINKED)
     key = KnownKey(
-        SIGNER.public_key,
+        VerificationKey.of(SIGNER.public_key),
         SHE,
         known_at=NOW - timedelta(days=1),
         valid_from=NOW - timedelta(days=1),
@@ -166,7 +167,7 @@ async def test_a_command_that_waited_is_not_carried_out_for_a_key_that_has_ended
     she = replace(party(SHE, "person", "patient", "clinician"), member=HOSPITAL)
     memory = Memory(BROKEN, state=LINKED, parties=[*PARTIES.values(), she])
     memory.keys[SIGNER.verification_method] = KnownKey(
-        SIGNER.public_key,
+        VerificationKey.of(SIGNER.public_key),
         SHE,
         known_at=NOW - timedelta(days=1),
         valid_from=NOW - timedelta(days=1),

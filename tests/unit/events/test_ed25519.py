@@ -34,13 +34,14 @@ from tests.unit.ledger.ed25519_cases import (
 from salus.events import ed25519
 from salus.events.did import LocalSigner
 from salus.events.ed25519 import Signature, load, verifies, verify_each
+from salus.events.verification_keys import VerificationKey
 
 DATA = Path(__file__).parents[2] / "data" / "crypto"
 NATIVE = Path(__file__).parents[3] / "libs/ledger/native/s2n_bignum"
 LIBRARY = load()
 needs_library = pytest.mark.skipif(LIBRARY is None, reason="no C compiler")
 SIGNER = LocalSigner.from_seed(b"seed" * 8)
-KEY = SIGNER.public_key.public_bytes_raw()
+KEY = VerificationKey.of(SIGNER.public_key).raw
 SCALARS = st.integers(1, ORDER - 1)
 needs_instructions = pytest.mark.skipif(
     LIBRARY is None or not any(LIBRARY.certain([Signature(KEY, SIGNER.sign(b""), b"")])),

@@ -33,7 +33,6 @@ from salus.events.bearer import (
 )
 from salus.events.contexts.consent import PolicyFile
 from salus.events.did import LocalSigner, key_of, multibase_of
-from salus.events.ed25519 import verifies
 from salus.ledger.json_reader import JsonError, read_json
 
 FILE_BYTES_MAX = 1_048_576
@@ -215,8 +214,7 @@ def _require_by(signed: Signed, request: ApprovalRequest) -> None:
     if signed.claims.iss != request.asked_by or signed.kid != request.key.id:
         raise BearerError("it is not by who is said to ask")
     _require_key_of_did(request.key.id, request.key.multibase)
-    key = key_of(request.key.multibase).public_bytes_raw()
-    if not verifies(key, signed.signature, signed.signing_input):
+    if not signed.is_by(key_of(request.key.multibase)):
         raise BearerError("it is not by the key that the file names")
 
 
@@ -232,10 +230,10 @@ def _require_own_key(signed: Signed) -> None:
     if did != f"{_DID_KEY}{name}":
         return
     try:
-        raw = key_of(name).public_bytes_raw()
+        own = key_of(name)
     except ValueError:
-        raise BearerError("its key id names no Ed25519 key") from None
-    if not verifies(raw, signed.signature, signed.signing_input):
+        raise BearerError("its key id names no key of a kind that is known here") from None
+    if not signed.is_by(own):
         raise BearerError("it is not signed by the key that it names")
 
 

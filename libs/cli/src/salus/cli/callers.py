@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
@@ -19,7 +18,7 @@ from salus.cli.state import require_service, running_folder
 from salus.client import RequestSigner
 from salus.client.bounded_http import bounded_client
 from salus.crypto.errors import CryptoError
-from salus.crypto.keys import load_ed25519
+from salus.crypto.keys import SigningKey, load_signing_key
 from salus.devkit.errors import DevkitError
 from salus.devkit.network import OPERATOR, NetworkFolder, parties
 from salus.devkit.platform import Platform
@@ -87,14 +86,14 @@ class NotSentError(CommandError):
     """The service cannot be reached: it was sent nothing."""
 
 
-def given_key(path: Path) -> Ed25519PrivateKey:
+def given_key(path: Path) -> SigningKey:
     """Return the key of a file that a command was given.
 
     Raises:
         CommandError: it cannot be read, holds something else, or is readable by others.
     """
     try:
-        return load_ed25519(path)
+        return load_signing_key(path)
     except CryptoError as error:
         raise CommandError(Exit.USAGE, str(error)) from error
 

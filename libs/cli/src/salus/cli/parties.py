@@ -28,10 +28,13 @@ from salus.devkit.network import NetworkFolder
 from salus.devkit.public_files import write_public
 from salus.events.contexts.identity import PartyKind
 from salus.events.did import LocalSigner
+from salus.events.verification_keys import KeyKind
 
 app = typer.Typer(no_args_is_help=True, help="Members, services, people and devices of the network.")
 KINDS = Choices(get_args(PartyKind))
 _KIND: dict[str, Any] = KINDS.typed("KIND")
+_KEY_KINDS = {"ed25519": KeyKind.ED25519, "p256": KeyKind.P256}
+_KEY_KIND: dict[str, Any] = Choices([*_KEY_KINDS]).typed("KEY_KIND")
 _ROLE: dict[str, Any] = ROLES.typed("ROLE")
 
 
@@ -52,6 +55,9 @@ def register(
         typer.Option(help="Organisation that a person acts for: name or DID.", autocompletion=complete_party),
     ] = None,
     title: Annotated[str | None, typer.Option(help="Public name of an organisation.")] = None,
+    key_kind: Annotated[
+        str, typer.Option(help="Of the key that is made here: ed25519 or p256.", **_KEY_KIND)
+    ] = "ed25519",
     entry: Annotated[
         list[Path] | None,
         typer.Option(
@@ -74,7 +80,7 @@ def register(
         body["name"] = title or name
     with ExitStack() as stack:
         if name is not None:
-            signer = stack.enter_context(new_party_key(network.folder, name))
+            signer = stack.enter_context(new_party_key(network.folder, name, kind=_KEY_KINDS[key_kind]))
             keys = [prove(signer, network=network.origin, member=member_did, now=datetime.now(UTC))]
         else:
             keys = _entries(entry or [], network=network.origin, member=member_did)
@@ -100,7 +106,10 @@ def _entries(files: list[Path], *, network: str, member: str | None) -> list[Pro
 @app.command("prove-key")
 def prove_key(
     key: Annotated[
-        Path, typer.Option(help="PEM (PKCS#8) Ed25519 key that is to join; it stays here.", dir_okay=False)
+        Path,
+        typer.Option(
+            help="PEM (PKCS#8) Ed25519 or P-256 key that is to join; it stays here.", dir_okay=False
+        ),
     ],
     network: Annotated[
         str | None,

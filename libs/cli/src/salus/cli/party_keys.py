@@ -11,17 +11,20 @@ from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import UnknownOutcomeError
 from salus.cli.stdout import OutputError
-from salus.crypto.keys import create_ed25519
+from salus.crypto.keys import create_ed25519, create_p256
 from salus.devkit.network import OPERATOR, NetworkFolder, parties
 from salus.events.did import LocalSigner
+from salus.events.verification_keys import KeyKind
 
 # Refusals which say that the key is, or may be, registered: by an earlier attempt whose answer was lost.
 _REGISTERED = frozenset({"party-exists", "key-in-use", "name-taken"})
 
 
 @contextmanager
-def new_party_key(folder: NetworkFolder, name: str) -> Iterator[LocalSigner]:
-    """Give the signer of a party's key, made if there is none, to register the party with it.
+def new_party_key(
+    folder: NetworkFolder, name: str, *, kind: KeyKind = KeyKind.ED25519
+) -> Iterator[LocalSigner]:
+    """Give the signer of a party's key, made of that kind if there is none, to register the party with it.
 
     A key that was made here is removed if the registration has certainly not happened. Otherwise it stays,
     and the error says so.
@@ -32,7 +35,7 @@ def new_party_key(folder: NetworkFolder, name: str) -> Iterator[LocalSigner]:
     if name in {OPERATOR, *parties()} or folder.key_file(name).exists():
         raise CommandError(Exit.USAGE, f"{shown(name)} is a key of the network itself: choose another name")
     path = party_key_file(folder, name)
-    made = create_ed25519(path)
+    made = create_p256(path) if kind is KeyKind.P256 else create_ed25519(path)
     signer = LocalSigner(given_key(path))
     try:
         yield signer

@@ -89,8 +89,8 @@ def fingerprint(multibase: str) -> str:
     """Return the SHA-256 of a public key (its SubjectPublicKeyInfo, as OpenSSL writes it), in groups of four.
 
     Raises:
-        ValueError: it is no Ed25519 key.
+        ValueError: it is no key of a kind that is known.
     """
-    spki = key_of(multibase).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    spki = key_of(multibase).public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     digest = sha256(spki).hexdigest()
     return " ".join(digest[at : at + _GROUP_CHARS] for at in range(0, len(digest), _GROUP_CHARS))

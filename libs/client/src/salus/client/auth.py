@@ -45,7 +45,7 @@ def make_bearer(
     lifetime_s: int = LIFETIME_S_MAX,
     request: RequestLine | None = None,
 ) -> str:
-    """Return a JWT (RFC 7519, EdDSA of RFC 8037) by which a service knows its caller.
+    """Return a JWT (RFC 7519) by which a service knows its caller.
 
     Send it as `Authorization: Bearer <token>`. `audience` is the service meant, in its network, as
     `audience_of("consent", "salus.example/main")` names it; any other refuses the token. `now` needs a time
@@ -159,7 +159,11 @@ def _named(request: RequestLine) -> dict[str, str | int]:
 
 
 def _signed(signer: Signer, claims: dict[str, str | int]) -> str:
-    header: dict[str, str | int] = {"alg": "EdDSA", "typ": "JWT", "kid": signer.verification_method}
+    header: dict[str, str | int] = {
+        "alg": signer.algorithm,
+        "typ": "JWT",
+        "kid": signer.verification_method,
+    }
     signing_input = _segment(header) + b"." + _segment(claims)
     return (signing_input + b"." + _unpadded(signer.sign(signing_input))).decode("ascii")
 

@@ -12,11 +12,11 @@ import msgspec
 from salus.contracts.decision import Attempt, Decision, require_decision
 from salus.events.bearer import DECISION_TYPE, BearerError, audience_of, require_current
 from salus.events.contexts.consent import CONSENT
-from salus.events.ed25519 import verifies
 from salus.events.errors import RejectedError
 from salus.events.fields import Purpose
 from salus.events.jws import JwsError, parse_jws
 from salus.events.keyring import KeyRing
+from salus.events.verification_keys import verifies
 from salus.runtime.refusal import Refusal
 
 TOKEN_BYTES_MAX = 4096
@@ -123,7 +123,8 @@ def _verified(token: str, *, ring: KeyRing, service: str, at: datetime) -> _Clai
         raise _invalid(str(error)) from None
     except msgspec.ValidationError:
         raise _invalid("its claims are not those of a decision") from None
-    if not verifies(known.key.public_bytes_raw(), jws.signature, jws.signing_input):
+    is_signed = verifies(known.key.raw, jws.signature, jws.signing_input)
+    if jws.algorithm != known.key.algorithm or not is_signed:
         raise _invalid("its signature")
     signer = ring.parties[known.did]
     if claims.iss != signer.did or signer.kind != "service" or CONSENT not in signer.roles:

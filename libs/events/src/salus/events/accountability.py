@@ -23,7 +23,7 @@ from salus.events.bearer import (
 )
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import IDENTITY
-from salus.events.ed25519 import Verifies, verifies
+from salus.events.ed25519 import Verifies
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import type_of
@@ -31,6 +31,7 @@ from salus.events.governance import SECONDED, objection_to_governing
 from salus.events.keyring import KeyRing
 from salus.events.requests import SERVICE, SIGNED, Request, RequestedData
 from salus.events.signed_request import Asked
+from salus.events.verification_keys import verifies
 
 # How long a transfer may take: its token was current when it began.
 TRANSFER_S_MAX = 3600
@@ -119,7 +120,7 @@ def signed_by(  # noqa: PLR0913  # a bearer, and what it is judged by
     late = known.valid_until is not None and at - lenience >= known.valid_until
     if early or late or not counts:
         return False
-    return verify(known.key.public_bytes_raw(), signed.signature, signed.signing_input)
+    return signed.is_by(known.key, verify)
 
 
 def approver_of(  # noqa: PLR0913  # an approval, and what it is judged by

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from salus.events.accountability import ALONE, Proofs
 from salus.events.bearer import Signed, read_bearer, require_meant
 from salus.events.canonical import requested_attributes
-from salus.events.ed25519 import Signature, verify_each
+from salus.events.ed25519 import Signature
 from salus.events.envelope import Event
 from salus.events.errors import RejectedError
 from salus.events.event_types import EventType
@@ -16,6 +16,7 @@ from salus.events.judging import judge_record, signers_of
 from salus.events.jws_batch import signed_tokens
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
+from salus.events.verification_keys import verify_each
 from salus.ledger.hashing import hash_spans
 from salus.ledger.merkle import LEAF_PREFIX
 from salus.ledger.records import SIGNATURE_HEADER, Cells, Placed, cells_of, timestamp_of

@@ -21,8 +21,10 @@ from typing import Annotated, Any
 import msgspec
 
 from salus.events.canonical_json import read_canonical
+from salus.events.ed25519 import Verifies
 from salus.events.fields import Sha256
 from salus.events.jws import JwsError, parse_jws, require_known, split_jws
+from salus.events.verification_keys import VerificationKey, verifies
 
 LIFETIME_S_MAX = 300
 TOKEN_CHARS_MAX = 4096
@@ -78,6 +80,11 @@ class Signed(msgspec.Struct, frozen=True, gc=False):
     kid: str
     signing_input: bytes
     signature: bytes
+    algorithm: str
+
+    def is_by(self, key: VerificationKey, verify: Verifies = verifies) -> bool:
+        """Tell whether the key signed it, by the algorithm of its kind."""
+        return self.algorithm == key.algorithm and verify(key.raw, self.signature, self.signing_input)
 
 
 # A service reads the token of one request when it comes, before it states what was asked, and when it folds
@@ -105,7 +112,7 @@ def read_bearer(token: str, *, audience: str | None, lifetime_s_max: int = LIFET
         raise BearerError("its typ is not JWT")
     if claims is None:
         claims = _claims_of(plain)
-    signed = Signed(claims, header.kid, signing_input, signature)
+    signed = Signed(claims, header.kid, signing_input, signature, header.alg)
     require_meant(signed, audience=audience, lifetime_s_max=lifetime_s_max)
     return signed
 

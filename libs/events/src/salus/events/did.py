@@ -1,15 +1,20 @@
-"""did:key for Ed25519 and the multibase form of its public keys (W3C CCG did:key, multicodec 0xed)."""
+"""did:key and the multibase form of public keys (W3C CCG did:key; multicodec 0xed and 0x1200)."""
 
 from __future__ import annotations
 
 from urllib.parse import unquote
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 
-from salus.ledger.ed25519 import public_key_of
+from salus.events.verification_keys import KeyKind, PublicKeyObject, VerificationKey
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_ED25519_CODEC = b"\xed\x01"
+# The multicodecs of public keys, as varints.
+_CODECS = {KeyKind.ED25519: b"\xed\x01", KeyKind.P256: b"\x80\x24"}
+PrivateKeyObject = Ed25519PrivateKey | EllipticCurvePrivateKey
 
 
 def decoded_segment(segment: str) -> str:
@@ -41,41 +46,44 @@ def _base58_decode(text: str) -> bytes:
     return b"\0" * (len(text) - len(text.lstrip("1"))) + body
 
 
-def multibase_of(key: Ed25519PublicKey) -> str:
-    """Return the `publicKeyMultibase` of a key: z, then base58btc of 0xed01 and the 32 bytes."""
-    return "z" + _base58_encode(_ED25519_CODEC + key.public_bytes_raw())
+def multibase_of(key: PublicKeyObject) -> str:
+    """Return the `publicKeyMultibase` of a key: z, then base58btc of its multicodec and its bytes."""
+    known = VerificationKey.of(key)
+    return "z" + _base58_encode(_CODECS[known.kind] + known.raw)
 
 
-def key_of(multibase: str) -> Ed25519PublicKey:
-    """Return the Ed25519 key of a `publicKeyMultibase`.
+def key_of(multibase: str) -> VerificationKey:
+    """Return the key of a `publicKeyMultibase`.
 
     Raises:
-        ValueError: not base58btc, not an Ed25519 key, or one under which anybody can sign.
+        ValueError: not base58btc, no key of a kind that is known, or one under which anybody can sign.
     """
     if len(multibase) > 64 or not multibase.startswith("z"):
         raise ValueError("not a base58btc multibase key")
     raw = _base58_decode(multibase[1:])
-    if raw[:2] != _ED25519_CODEC or len(raw) != 34:
-        raise ValueError("not an Ed25519 public key")
-    return public_key_of(raw[2:])
+    for kind, codec in _CODECS.items():
+        if raw.startswith(codec):
+            return VerificationKey.of_raw(kind, raw[len(codec) :])
+    raise ValueError("neither an Ed25519 nor a P-256 public key")
 
 
-def did_key_of(key: Ed25519PublicKey) -> str:
+def did_key_of(key: PublicKeyObject) -> str:
     """Return the did:key of a public key."""
     return "did:key:" + multibase_of(key)
 
 
 class LocalSigner:
-    """A `Signer` whose Ed25519 key is in this process."""
+    """A `Signer` whose key, of Ed25519 or P-256, is in this process."""
 
-    def __init__(self, key: Ed25519PrivateKey, verification_method: str | None = None) -> None:
+    def __init__(self, key: PrivateKeyObject, verification_method: str | None = None) -> None:
         self._key = key
+        self._algorithm = VerificationKey.of(key.public_key()).algorithm
         public = multibase_of(key.public_key())
         self._method = verification_method or f"did:key:{public}#{public}"
 
     @classmethod
     def from_seed(cls, seed: bytes, verification_method: str | None = None) -> LocalSigner:
-        """Return the signer of a 32-byte seed."""
+        """Return the signer with the Ed25519 key of a 32-byte seed."""
         return cls(Ed25519PrivateKey.from_private_bytes(seed), verification_method)
 
     @property
@@ -89,10 +97,18 @@ class LocalSigner:
         return self._method
 
     @property
-    def public_key(self) -> Ed25519PublicKey:
+    def algorithm(self) -> str:
+        """The JWS algorithm of the key."""
+        return self._algorithm
+
+    @property
+    def public_key(self) -> PublicKeyObject:
         """The public half."""
         return self._key.public_key()
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature over the message."""
-        return self._key.sign(message)
+        if isinstance(self._key, Ed25519PrivateKey):
+            return self._key.sign(message)
+        r, s = decode_dss_signature(self._key.sign(message, ECDSA(SHA256())))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")

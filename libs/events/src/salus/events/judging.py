@@ -17,7 +17,6 @@ import msgspec
 
 from salus.events.accountability import ALONE, Proofs, verify_request
 from salus.events.canonical import Attributes, attributes_of
-from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import MEMBER, OPERATOR, EventType
@@ -26,6 +25,7 @@ from salus.events.keyring import LONG_AGO, KeyRing
 from salus.events.parties import KnownKey, Party
 from salus.events.signature import SIGNED_ORIGIN, parse_signature, signed_text
 from salus.events.valid_json import decode_valid_event
+from salus.events.verification_keys import verifies
 from salus.ledger.hashing import hash_spans
 from salus.ledger.merkle import LEAF_PREFIX, leaf_hash
 from salus.ledger.records import (
@@ -254,7 +254,7 @@ def verify_signature(
     parsed = parse_signature(signature)
     key = ring.key_for(parsed.verification_method, at=at)
     text = signed_text(size=parsed.size, root=parsed.root_over(digest), origin=origin)
-    if not verifies(key.key.public_bytes_raw(), parsed.signature, text):
+    if not verifies(key.key.raw, parsed.signature, text):
         raise RejectedError(Reason.BAD_SIGNATURE, _BAD_SIGNATURE)
     return ring.party_at(key.did, at)
 
@@ -334,4 +334,4 @@ def _spans_of(numbers: array[int], times: array[int]) -> dict[int, tuple[datetim
 
 def _signer_of(batch: SignedBatch, known: KnownKey, party: Party) -> Party | None:
     text = signed_text(size=batch.size, root=batch.root)
-    return party if verifies(known.key.public_bytes_raw(), batch.signature, text) else None
+    return party if verifies(known.key.raw, batch.signature, text) else None

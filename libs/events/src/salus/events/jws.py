@@ -1,4 +1,8 @@
-"""Compact JSON Web Signatures (RFC 7515) with Ed25519 (RFC 8037): the one form of our bearers and tokens."""
+"""Compact JSON Web Signatures (RFC 7515) by the keys of parties: the one form of our bearers and tokens.
+
+The algorithm follows from the key (`salus.events.verification_keys`): `EdDSA` (RFC 8037) or `ES256`. Whoever
+verifies compares what the header says with the key's kind, so no token chooses how it is verified.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from salus.events.verification_keys import ALGORITHMS
 from salus.ledger.json_reader import read_json
 
-ALGORITHM = "EdDSA"
+_ALGORITHMS = frozenset(ALGORITHMS.values())
 # A proof in an event has at most as many; whoever reads a kind of token may allow less.
 JWS_CHARS_MAX = 8192
 # base64url as base64; what base64 has in their place is foreign to it.
@@ -22,13 +27,14 @@ class JwsError(Exception):
 
 
 class Jws(msgspec.Struct, frozen=True):
-    """A JWS that was taken apart; nothing is verified yet. `kid` and `typ` are of the protected header."""
+    """A JWS that was taken apart; nothing is verified yet. `kid`, `typ` and `algorithm` are of the header."""
 
     kid: str
     typ: str | None
     payload: dict[str, Any]
     signing_input: bytes
     signature: bytes
+    algorithm: str
 
 
 class Parts(NamedTuple):
@@ -63,7 +69,7 @@ def parse_jws(text: str) -> Jws:
     require_known(header)
     if not isinstance(claims, dict):
         raise JwsError("its payload is not an object")
-    return Jws(header.kid, header.typ, claims, signing_input, signature)
+    return Jws(header.kid, header.typ, claims, signing_input, signature, header.alg)
 
 
 def split_jws(text: str) -> Parts:
@@ -87,8 +93,8 @@ def split_jws(text: str) -> Parts:
 
 def require_known(header: _Header) -> None:
     """Raise JwsError unless the header says nothing but what this module understands."""
-    if header.alg != ALGORITHM or header.crit is not None:
-        raise JwsError(f"its alg is not {ALGORITHM}, or it has crit")
+    if header.alg not in _ALGORITHMS or header.crit is not None:
+        raise JwsError(f"its alg is none of {', '.join(sorted(_ALGORITHMS))}, or it has crit")
 
 
 # One key writes the same header each time.

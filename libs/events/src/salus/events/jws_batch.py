@@ -66,9 +66,11 @@ def load(path: str = LIBRARY) -> ReadTokens | None:
             if not size or number == UNCERTAIN or end - first > SIGNED_BYTES_MAX:
                 continue
             text = signed_texts[first + SIGNATURE_BYTES : end]
-            if (kid := _kid_in(text[:size])) is not None:
+            if (said := _said_in(text[:size])) is not None:
                 claimed = decode_valid(payloads[begin:after], Bearer)
-                read[row] = Signed(claimed, kid, text, signed_texts[first : first + SIGNATURE_BYTES])
+                kid, algorithm = said
+                signature = signed_texts[first : first + SIGNATURE_BYTES]
+                read[row] = Signed(claimed, kid, text, signature, algorithm)
         return read
 
     return read
@@ -76,14 +78,14 @@ def load(path: str = LIBRARY) -> ReadTokens | None:
 
 # One key writes the same header each time.
 @lru_cache(maxsize=4096)
-def _kid_in(header: bytes) -> str | None:
-    """Return the `kid` of a header of a bearer; None if something is wrong with it."""
+def _said_in(header: bytes) -> tuple[str, str] | None:
+    """Return `kid` and `alg` of a header of a bearer; None if something is wrong with it."""
     try:
         found = header_of(header.decode("ascii"))
         require_known(found)
     except (ValueError, JwsError):
         return None
-    return found.kid if found.typ in TYPES else None
+    return (found.kid, found.alg) if found.typ in TYPES else None
 
 
 _read = load()

@@ -6,10 +6,9 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey
 from salus.events.errors import Reason, RejectedError
+from salus.events.verification_keys import VerificationKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class KnownKey:
     signed that was appended at `doubted_since` or later is in doubt: it may have been somebody else.
     """
 
-    key: Ed25519PublicKey
+    key: VerificationKey
     did: str
     known_at: datetime
     valid_from: datetime

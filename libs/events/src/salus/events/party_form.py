@@ -22,7 +22,7 @@ _DID_KEY = re.compile(r"did:key:(z[1-9A-HJ-NP-Za-km-z]+)")
 
 
 def objection_to_did(did: str) -> Objection | None:
-    """Return an objection unless the DID is a well-formed did:web, or a did:key of an Ed25519 key.
+    """Return an objection unless the DID is a well-formed did:web, or a did:key of an Ed25519 or P-256 key.
 
     The codes are `unsupported-did-method` and `invalid-key`.
     """
@@ -83,5 +83,5 @@ def _objection_to_multibase(multibase: str) -> Objection | None:
     try:
         key_of(multibase)
     except ValueError:
-        return Objection("invalid-key", "not the multibase form of an Ed25519 public key")
+        return Objection("invalid-key", "not the multibase form of an Ed25519 or P-256 public key")
     return None

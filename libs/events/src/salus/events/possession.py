@@ -15,8 +15,8 @@ import msgspec
 from salus.events.bearer import BearerError, TokenId, audience_of, require_current
 from salus.events.contexts.identity import PublicKey
 from salus.events.did import key_of
-from salus.events.ed25519 import verifies
 from salus.events.jws import JwsError, parse_jws
+from salus.events.verification_keys import verifies
 
 POSSESSION = "possession"
 # The holder of a key may send the proof to its organisation by mail.
@@ -56,8 +56,8 @@ def verify_possession(proof: str, *, key: PublicKey, member: str | None, network
     if claims.member != member:
         raise PossessionError("it is about another member")
     try:
-        public = key_of(key.multibase).public_bytes_raw()
+        public = key_of(key.multibase)
     except ValueError:
-        raise PossessionError("the key is no Ed25519 key") from None
-    if not verifies(public, jws.signature, jws.signing_input):
+        raise PossessionError("the key is of no kind that is known here") from None
+    if jws.algorithm != public.algorithm or not verifies(public.raw, jws.signature, jws.signing_input):
         raise PossessionError("it is not signed by the key itself")

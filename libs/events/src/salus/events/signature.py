@@ -1,4 +1,4 @@
-"""Event signatures: one Ed25519 signature over the RFC 6962 root of a batch of values.
+"""Event signatures: one signature over the RFC 6962 root of a batch of values.
 
 A single signature is a batch of one, so there is one format, one signer and one verifier. The signed
 text has the shape of a C2SP checkpoint body (origin, size, root):
@@ -34,8 +34,12 @@ class Signer(Protocol):
     def verification_method(self) -> str:
         """The DID URL under which verifiers find the public key."""
 
+    @property
+    def algorithm(self) -> str:
+        """The JWS algorithm of the key: EdDSA, or ES256 of a P-256 key."""
+
     def sign(self, message: bytes) -> bytes:
-        """Return the 64-byte Ed25519 signature over the message."""
+        """Return the 64-byte signature over the message, by the rule of the key's kind."""
 
 
 def signed_text(*, size: int, root: bytes, origin: bytes = SIGNED_ORIGIN) -> bytes:

@@ -59,13 +59,13 @@ DidInPath = Annotated[str, did_in_path(2)]
 
 
 class KeyBody(CommandBody):
-    """An Ed25519 public key of a party."""
+    """An Ed25519 or P-256 public key of a party."""
 
     id: KeyId = Field(examples=["did:web:hospital.example#key-1"])
     multibase: str = Field(
         pattern=pattern_of(fields.Multibase),
         max_length=64,
-        description="publicKeyMultibase (base58btc, 0xed01).",
+        description="publicKeyMultibase (base58btc): Ed25519 (0xed01) or P-256 (0x8024).",
     )
     valid_from: Moment
     valid_until: Moment | None = None

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from cryptography.exceptions import InvalidSignature
-
 from salus.events.did import LocalSigner
 from salus.events.errors import RejectedError
 from salus.events.judging import verify_signature
 from salus.events.keyring import KeyRing
 from salus.events.signature import parse_signature, sign_values, signed_text
+from salus.events.verification_keys import VerificationKey, verifies
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.signature_header import BATCH_SIZE_MAX
 
@@ -51,10 +50,9 @@ class OwnSignatures:
             if parsed.verification_method == self._signer.verification_method:
                 root = parsed.root_over(leaf_hash(value))
                 text = signed_text(size=parsed.size, root=root, origin=OUTPUT_ORIGIN)
-                self._signer.public_key.verify(parsed.signature, text)
-                return True
+                return verifies(VerificationKey.of(self._signer.public_key).raw, parsed.signature, text)
             ring, at = self._ring(), self._now()
             signer = verify_signature(header, digest=leaf_hash(value), ring=ring, at=at, origin=OUTPUT_ORIGIN)
-        except (RejectedError, InvalidSignature):
+        except RejectedError:
             return False
         return signer.did == self._signer.did

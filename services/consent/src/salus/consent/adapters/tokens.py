@@ -21,7 +21,7 @@ class DecisionTokens:
     def make(self, claims: Claims) -> str:
         """Return the compact JWS; times are whole seconds, the end rounded down."""
         method = self._signer.verification_method
-        header = {"alg": "EdDSA", "typ": DECISION_TYPE, "kid": method}
+        header = {"alg": self._signer.algorithm, "typ": DECISION_TYPE, "kid": method}
         body: dict[str, Any] = {
             "iss": method.partition("#")[0],
             "sub": claims.principal,
