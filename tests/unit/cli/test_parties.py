@@ -109,6 +109,14 @@ def refused(code: str, status: int = 403) -> Callable[[], BaseException]:
             ("POST", f"{URL}/keys/revoke", {"key_id": f"{BOSS}#3", "reason": "left"}),
         ),
         (
+            ["revoke-key", BOSS, "#2", "--reason", "compromised", "--since", "2026-11-20T12:00:00Z"],
+            (
+                "POST",
+                f"{URL}/keys/revoke",
+                {"key_id": f"{BOSS}#2", "reason": "compromised", "since": "2026-11-20T12:00:00+00:00"},
+            ),
+        ),
+        (
             ["revoke-key", BOSS, f"{BOSS}#1"],
             ("POST", f"{URL}/keys/revoke", {"key_id": f"{BOSS}#1", "reason": "unspecified"}),
         ),
@@ -129,6 +137,8 @@ def test_a_command_asks_for_what_it_says(
     [
         (["grant-role", BOSS, "king"], "ROLE"),
         (["revoke-key", BOSS, "1", "--reason", "x"], "--reason"),
+        (["revoke-key", BOSS, "1", "--since", "yesterday"], "--since"),
+        (["register", "x", "--key-kind", "rsa"], "--key-kind"),
         (["register", "x", "--kind", "king"], "--kind"),
         (["register", "x", "--role", "king"], "--role"),
         (["list", "--role", "king"], "--role"),
@@ -194,6 +204,18 @@ def test_the_key_of_a_registration_that_cannot_be_printed_stays(
     assert told.exception.code is Exit.NOT_WRITTEN
     assert len(identity.commands) == 1
     assert party_key_file(folder, "clinic").exists()
+
+
+def test_a_party_registers_with_a_key_of_p256_and_asks_with_it(
+    party: Callable[..., Any], identity: Identity, folder: NetworkFolder
+) -> None:
+    told = party("register", "phone", "--kind", "person", "--key-kind", "p256")
+    assert told.exit_code == 0, told.output
+    (_, _, body, _), *_ = identity.commands
+
+    assert body["did"].startswith("did:key:zDn")
+    assert body["keys"][0]["multibase"] == body["did"].removeprefix("did:key:")
+    assert party("grant-role", BOSS, "clinician", "--key", party_key_file(folder, "phone")).exit_code == 0
 
 
 def test_a_key_that_was_there_before_a_refusal_stays(
@@ -264,7 +286,7 @@ def test_a_holder_proves_a_key_and_its_private_half_does_not_travel(
     at = datetime.now(UTC)
     public = PublicKey(id=key["id"], multibase=key["multibase"], valid_from=at)
     verify_possession(key["proof"], key=public, member=member, network="test", at=at)
-    assert key_of(key["multibase"]) == private.public_key()
+    assert key_of(key["multibase"]).public_key == private.public_key()
     assert "PRIVATE" not in entry.read_text()
 
 

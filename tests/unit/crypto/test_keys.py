@@ -7,12 +7,23 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP384R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from salus.crypto.errors import ExposedKeyError, InvalidKeyError
-from salus.crypto.keys import load_all_ed25519, load_ed25519, save_ed25519
+from salus.crypto.keys import (
+    create_p256,
+    load_all_ed25519,
+    load_ed25519,
+    load_signing_key,
+    save_ed25519,
+)
 from salus.crypto.private_files import make_private_folder, open_private, write_private
 
 
@@ -24,6 +35,27 @@ def test_a_saved_key_loads_and_only_its_owner_may_read_it(tmp_path: Path) -> Non
     assert load_ed25519(path).private_bytes_raw() == key.private_bytes_raw()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_key_of_a_party_is_of_ed25519_or_p256(tmp_path: Path) -> None:
+    path, other = tmp_path / "phone.pem", tmp_path / "other.pem"
+    assert create_p256(path)
+    assert not create_p256(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert isinstance(load_signing_key(path), EllipticCurvePrivateKey)
+    with pytest.raises(InvalidKeyError, match="not an Ed25519 key"):
+        load_ed25519(path)
+
+    write_private(other, _pem(generate_private_key(SECP384R1())))
+    with pytest.raises(InvalidKeyError, match="neither an Ed25519 nor a P-256 key"):
+        load_signing_key(other)
+    save_ed25519(other, Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate())
+    with pytest.raises(InvalidKeyError, match="2 keys instead of one"):
+        load_signing_key(other)
+
+
+def _pem(key: EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o620, 0o644])

@@ -19,6 +19,7 @@ from salus.runtime.refusal import Refusal, require
 VECTORS = Path(__file__).parents[2] / "data" / "vc"
 ED25519 = json.loads((VECTORS / "did-key" / "ed25519-x25519.json").read_text())
 NIST = json.loads((VECTORS / "did-key" / "nist-curves.json").read_text())
+P256 = [did for did in NIST if did.startswith("did:key:zDn")]
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
@@ -44,7 +45,22 @@ def test_a_did_key_document_names_the_key_as_the_vectors_do(did: str) -> None:
     require(objection_to_did(did))
 
 
-@pytest.mark.parametrize("did", NIST)
+@pytest.mark.parametrize("did", P256)
+def test_a_did_key_of_p256_is_a_multikey_as_resolvers_expect(did: str) -> None:
+    multibase = did.removeprefix("did:key:")
+    party = PartyState(did=did, keys=(HeldKey(id=f"{did}#{multibase}", multibase=multibase, valid_from=NOW),))
+    (method,) = render(party, at=NOW)["verificationMethod"]
+
+    require(objection_to_did(did))
+    assert method == {
+        "id": f"{did}#{multibase}",
+        "type": "Multikey",
+        "controller": did,
+        "publicKeyMultibase": multibase,
+    }
+
+
+@pytest.mark.parametrize("did", sorted(NIST.keys() - set(P256)))
 def test_did_keys_of_other_curves_are_refused(did: str) -> None:
     with pytest.raises(Refusal, match="invalid-key"):
         require(objection_to_did(did))
