@@ -23,6 +23,8 @@ from salus.events.contexts.consent import Action, EmergencyReason
 from salus.events.contexts.storage import SubjectErased
 from salus.events.fields import Purpose
 
+PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000001"
+
 
 @pytest.fixture(autouse=True)
 def nothing_runs(tmp_path, monkeypatch):
@@ -199,7 +201,7 @@ def test_help_names_every_value_that_a_service_takes(path, name, values):
         (["consent", "decide", "p", "o", "--action", "r"], "--action"),
         (["consent", "decide", "p", "o", "--break-glass", "because"], "--break-glass"),
         (["consent", "review", "d", "fine"], "OUTCOME"),
-        (["object", "get", "o", "--patient", "p", "--purpose", "x"], "--purpose"),
+        (["object", "get", "o", "--patient", PATIENT, "--purpose", "x"], "--purpose"),
         (["object", "erase", "p", "--basis", "because", "--yes"], "--basis"),
         (["audit", "search", "--outcome", "failure"], "--outcome"),
         (["audit", "search", "--action", "read"], "--action"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from salus.access.cedar import CedarPolicies
 from salus.access.parsed_policies import PolicySetError
@@ -23,7 +23,7 @@ from salus.archive.replayed_decision import Replayed
 from salus.archive.report import OnProgress
 from salus.archive.report import Progress as Step
 from salus.cli.checking import LEDGER_BUCKET, LOG_BUCKET
-from salus.cli.console import Json, emit, err, out
+from salus.cli.console import Json, emit, err, out, progress_bar
 from salus.cli.display import plain, shown, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
@@ -58,7 +58,7 @@ def replay(
         typer.Option(
             "--with",
             metavar="FOLDER",
-            help="Also say what another policy set would have changed: the *.cedar files in this folder.",
+            help="Also name what another policy set would have decided otherwise: the *.cedar files in it.",
             exists=True,
             file_okay=False,
         ),
@@ -83,7 +83,9 @@ def replay(
     network.json is needed, so it runs offline from a copy of them. Exit 0: every decision of the range was
     replayed and follows. 1: one does not, or could not be replayed.
     """
-    within = range_of(_bound(begin, "--from"), _bound(end, "--to", is_end=True))
+    first, last = _bound(begin, "--from"), _bound(end, "--to", is_end=True)
+    _require_order(first, last)
+    within = range_of(first, last)
     other = None if policies is None else policies_of(policies)
     trust, stores = ledger_of(network, archive)
     with ExitStack() as stack:
@@ -171,9 +173,17 @@ def _bound(text: str | None, option: str, *, is_end: bool = False) -> Bound:
     return Bound(moment=moment + timedelta(days=1) if is_end and is_date else moment)
 
 
+def _require_order(begin: Bound, end: Bound) -> None:
+    """Raise CommandError if the range ends before it begins: an empty one would follow, whatever is wrong."""
+    heights = None not in (begin.height, end.height) and (begin.height or 0) > (end.height or 0)
+    moments = begin.moment is not None and end.moment is not None and begin.moment >= end.moment
+    if heights or moments:
+        raise CommandError(Exit.USAGE, "--from: it is behind --to; nothing was replayed")
+
+
 def _bar(stack: ExitStack) -> OnProgress:
     columns = (TextColumn("reading {task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    progress = stack.enter_context(Progress(*columns, console=err, transient=True))
+    progress = stack.enter_context(progress_bar(*columns))
     task = progress.add_task("blocks", total=None)
 
     def show_step(step: Step) -> None:
@@ -202,6 +212,9 @@ def show(report: DecisionReport) -> None:
         out.print(styled("[yellow]not replayed[/] {} decisions: {}", count, why), soft_wrap=True)
     if report.with_policies is not None:
         _show_changes(report)
+    if report.ok and report.decisions == 0:
+        out.print("no decision of consent is in this range: nothing was replayed", soft_wrap=True)
+        return
     mark = styled("[green]✓[/] all follow:" if report.ok else "[red]✗[/] not all follow:")
     counts = f"{report.decisions} decisions, {report.same} follow, {report.differs} do not, "
     out.print(styled("{} {}", mark, f"{counts}{report.not_replayed} were not replayed"), soft_wrap=True)
@@ -226,3 +239,10 @@ def _show_changes(report: DecisionReport) -> None:
         by = ", ".join(f"{count} by {policy}" for policy, count in sorted(reasons.items()))
         told = f"{number} {what}{f': {by}' if by else ''}"
         out.print(plain(f"with these policies {told}"), soft_wrap=True)
+    for each in report.changed[:SHOWN_MAX]:
+        if each.instead is not None:
+            word = "permit" if each.instead.allowed else "deny"
+            why = f"would be a {word} by {', '.join(each.instead.reasons)}"
+            out.print(plain(f"  decision {each.decision} {why}", "dim"), soft_wrap=True)
+    if len(report.changed) > SHOWN_MAX:
+        err.print(f"{len(report.changed) - SHOWN_MAX} more; --json gives up to 1,000")

@@ -38,6 +38,7 @@ from salus.ledger.json_reader import JsonError, read_json
 FILE_BYTES_MAX = 1_048_576
 _DID_KEY = "did:key:"
 _BLANK = b"\n\n"
+_REQUEST = "a request that waits for an approval"
 _T = TypeVar("_T")
 
 
@@ -133,8 +134,11 @@ def read_request(path: Path, *, network: str, now: datetime) -> ReadRequest:
     Raises:
         CommandError: it is no such file, was changed, is too old, or is of another network.
     """
-    text, _, signature = _bytes_of(path).rpartition(_BLANK)
-    request = _parse(path, text, ApprovalRequest, "a request that waits for an approval")
+    content = _bytes_of(path)
+    text, blank, signature = content.rpartition(_BLANK)
+    if not blank:
+        _unfit(path, _REQUEST, _told_instead(content))
+    request = _parse(path, text, ApprovalRequest, _REQUEST)
     _require_network(path, request.network, network)
     try:
         signed = read_bearer(
@@ -184,7 +188,10 @@ def read_approval(path: Path, request: ApprovalRequest, *, now: datetime) -> App
     Raises:
         CommandError: it is not.
     """
-    document = _parse(path, _bytes_of(path), ApprovalDocument, "an approval")
+    content = _bytes_of(path)
+    if b'"salus-request/v1"' in content:
+        _unfit(path, "an approval", "it is the request, which comes first: FILE --approval APPROVAL")
+    document = _parse(path, content, ApprovalDocument, "an approval")
     _require_network(path, document.network, request.network)
     try:
         audience = audience_of(APPROVAL, request.network)
@@ -257,6 +264,13 @@ def _parse(path: Path, text: bytes, kind: type[_T], what: str) -> _T:
         _unfit(path, what, f"{error.why}, in {error.place}")
     except ValueError as error:
         _unfit(path, what, str(error))
+
+
+def _told_instead(content: bytes) -> str:
+    """Return what is to be said of a file that has not the parts of a request."""
+    if b'"salus-approval/v1"' in content:
+        return "it is an approval, which `salus party submit` takes with --approval"
+    return "it is no file that --to-approve wrote"
 
 
 def _unfit(path: Path, what: str, why: str) -> NoReturn:

@@ -86,12 +86,12 @@ def approve(
     now = datetime.now(UTC)
     read = read_request(file, network=origin_of(folder), now=now)
     act = act_of(read.request, at=now)
+    signer = None if as_name is None and key is None else signer_in(folder, as_name or "", key, key_id)
     _show(read.request, act)
     network = _identity(folder, identity, elsewhere=directory is not None)
     _compare(read.request, act, network)
-    if as_name is None and key is None:
+    if signer is None:
         raise CommandError(Exit.USAGE, "nothing was signed: say who approves, with --as NAME or --key FILE")
-    signer = signer_in(folder, as_name or "", key, key_id)
     require_another(read.request, signer)
     if network is not None:
         asyncio.run(_require_second(network, read.request, signer))

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import httpx
 import msgspec
 import typer
-from rich.progress import DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import DownloadColumn, TextColumn, TimeElapsedColumn
 
 from salus.cli.callers import As, KeyFile, KeyId, answering, refusal, signer_of, signing
-from salus.cli.console import Json, emit, err, out
+from salus.cli.console import Json, emit, out, progress_bar
 from salus.cli.display import plain
 from salus.cli.event_stream import StreamError, events_of
 from salus.cli.exits import CommandError, Exit
@@ -155,7 +155,7 @@ def _take(told: _Told, done: Verification, before: Verification, show: Show) -> 
 def _bar(stack: ExitStack, resume: Path | None, *, quiet: bool) -> Show:
     """Return what shows a verification, and keeps it in the file."""
     columns = (TextColumn("{task.description}", markup=False), DownloadColumn(), TimeElapsedColumn())
-    bar = stack.enter_context(Progress(*columns, console=err, transient=True))
+    bar = stack.enter_context(progress_bar(*columns))
     task = bar.add_task("comparing objects", total=None)
 
     def show(done: Verification, sentence: str) -> None:

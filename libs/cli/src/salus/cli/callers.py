@@ -120,7 +120,7 @@ def signer_in(
             return LocalSigner(given_key(path), key_id)
     known = ", ".join(names_of_parties(folder)) or "-"
     raise CommandError(
-        Exit.USAGE, f"there is no key called {name}; there are operator, the services and: {known}"
+        Exit.USAGE, f"there is no key called {shown(name)}; there are operator, the services and: {known}"
     )
 
 
@@ -203,7 +203,8 @@ def answering(service: str) -> Iterator[None]:
         yield
     except (httpx.TransportError, httpx.InvalidURL) as error:
         kind = NotSentError if isinstance(error, _NOT_SENT) else CommandError
-        raise kind(Exit.NOT_RUNNING, f"{service} does not answer: {type(error).__name__}") from error
+        why = f"{service} does not answer: {type(error).__name__}; `salus status` says what runs"
+        raise kind(Exit.NOT_RUNNING, why) from error
 
 
 def _require_json(service: str, answer: httpx.Response) -> None:

@@ -70,7 +70,9 @@ def list_types(
     if as_json:
         emit(listed)
         return
-    table = Table("type", "topic", "who may state it", "key", "sealed", "state")
+    table = Table(
+        "type", "topic", "who may state it", "key", "sealed", "state", box=None, header_style="bold"
+    )
     for facts in listed:
         cells = (*(facts[name] for name in ("type", "topic", "owner", "key")), ", ".join(facts["sealed"]))
         table.add_row(*map(plain, (*cells, _state(facts))))

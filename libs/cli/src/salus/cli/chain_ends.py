@@ -79,7 +79,9 @@ async def require_endable(platform: Platform, shard: int, before: int) -> None:
         raise CommandError(Exit.USAGE, f"the network has no shard {shard}")
     standing = await standing_of(platform, shard)
     if standing is not None and not standing.halted and shard not in ended_shards(network):
-        raise CommandError(Exit.NO, f"the sequencer of shard {shard} seals: nothing was found to be forged")
+        why = f"the sequencer of shard {shard} seals: nothing was found to be forged"
+        does = f"`salus key rotate sequencer --number {shard}` replaces a key that was stolen"
+        raise CommandError(Exit.NO, f"{why}; {does}")
     wrong = _WRONG_BLOCK.search((standing and standing.trouble) or "")
     if wrong is not None and int(wrong[1]) < before:
         raise CommandError(

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from salus.archive.duplicates import PAIRS_MAX, WINDOW_OF_THE_FORMAT, WindowSize
 from salus.archive.fsck import StoreAddress, fsck
@@ -20,7 +20,7 @@ from salus.archive.report import JudgedCheckpoint, OnProgress, Report
 from salus.archive.report import Progress as Step
 from salus.archive.resuming import FileMemory, file_of, now, subject_of
 from salus.archive.trust import Trust
-from salus.cli.console import Json, emit, err, out
+from salus.cli.console import Json, emit, err, out, progress_bar
 from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
@@ -173,7 +173,7 @@ def address_of(s3: S3) -> StoreAddress:
 
 def _bar(stack: ExitStack) -> OnProgress:
     columns = (TextColumn("checking {task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    progress = stack.enter_context(Progress(*columns, console=err, transient=True))
+    progress = stack.enter_context(progress_bar(*columns))
     task = progress.add_task("log", total=None)
 
     def show(step: Step) -> None:

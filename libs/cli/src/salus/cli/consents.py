@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, get_args, get_type_hints
 from urllib.parse import quote
@@ -15,7 +16,7 @@ from salus.cli import access_replay
 from salus.cli.callers import As, KeyFile, KeyId, call, complete_party, did_of, signer_of
 from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, err, out
-from salus.cli.display import plain
+from salus.cli.display import plain, shown, shown_moment
 from salus.cli.exits import CommandError, Exit
 from salus.cli.outputs import printing
 from salus.cli.service_answers import checked_answer, read_answer
@@ -24,6 +25,7 @@ from salus.devkit.platform import Platform
 from salus.events.contexts.consent import Action, EmergencyReason, GlassBreakReviewed
 from salus.events.did import LocalSigner
 from salus.events.fields import Purpose as PurposeCode
+from salus.events.pseudonyms import is_pseudonym
 
 
 class _Granted(msgspec.Struct, frozen=True):
@@ -54,13 +56,28 @@ class Decision(msgspec.Struct, frozen=True):
     allowed: bool
     reasons: tuple[str, ...]
     token: str | None
+    explanation: tuple[str, ...] = ()
+
+
+def read_pseudonym(text: str) -> str:
+    """Return a patient's pseudonym; raises BadParameter, which names the option, if it has not that form."""
+    if not is_pseudonym(text):
+        raise typer.BadParameter(
+            f"{shown(text)} is no pseudonym, which is urn:uuid:… as `salus object subject` prints it"
+        )
+    return text
 
 
 app = typer.Typer(no_args_is_help=True, help="What a patient allows, and what follows from it.")
 app.command("replay")(access_replay.replay)
 DAYS_DEFAULT = 30
 
-PatientArgument = Annotated[str, typer.Argument(help="The patient's pseudonym.")]
+PatientArgument = Annotated[
+    str, typer.Argument(help="The patient's pseudonym.", metavar="PATIENT", parser=read_pseudonym)
+]
+PatientOption = Annotated[
+    str, typer.Option(help="Whose it is: her pseudonym.", metavar="PSEUDONYM", parser=read_pseudonym)
+]
 ACTIONS = Choices(get_args(Action))
 PURPOSES = Choices(get_args(PurposeCode))
 EMERGENCIES = Choices(get_args(EmergencyReason))
@@ -197,10 +214,14 @@ def list_consents(
     table = Table(
         "consent", "grantee", "actions", "purposes", "until", "revoked", box=None, header_style="bold"
     )
-    for one in read_answer("consent", answer.content, _Consents).consents:
+    found = read_answer("consent", answer.content, _Consents).consents
+    if not found:
+        err.print(f"{signer.did} is told of no consent of this patient (--as)", soft_wrap=True)
+        return
+    for one in found:
         words = (", ".join(one.actions), ", ".join(one.purposes))
         revoked = "yes" if one.revoked else ""
-        table.add_row(one.consent, one.grantee, *words, one.valid_until.isoformat(), revoked)
+        table.add_row(one.consent, one.grantee, *words, shown_moment(one.valid_until), revoked)
     out.print(table)
 
 
@@ -275,7 +296,13 @@ def decide(
     elif decision["allowed"]:
         out.print(f"allowed by {', '.join(decision['reasons'])}", highlight=False, soft_wrap=True)
     if not decision["allowed"]:
-        raise CommandError(Exit.NO, f"denied: {', '.join(decision['reasons'])}")
+        raise denial(decision["reasons"], decision.get("explanation", ()))
+
+
+def denial(reasons: Sequence[str], explanation: Sequence[str]) -> CommandError:
+    """Return the error of a question whose answer is no: the reasons, and what a person is told."""
+    told = f": {' '.join(explanation)}" if explanation else ""
+    return CommandError(Exit.NO, shown(f"denied: {', '.join(reasons)}{told}"))
 
 
 def question(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
+from rich.progress import Progress, ProgressColumn
 from rich.status import Status
 
 from salus.cli.display import Screen, plain, shown, shown_lines, styled
@@ -46,6 +47,11 @@ def emit_file(content: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
     sys.stdout.flush()
+
+
+def progress_bar(*columns: ProgressColumn) -> Progress:
+    """Return a bar on stderr that is gone when it ends; it shows nothing where no terminal is."""
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
 class LiveNarrator:

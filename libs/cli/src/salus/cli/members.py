@@ -60,7 +60,8 @@ def suspend(
 ) -> None:
     """Suspend a member: nothing is taken from it, its people and its devices until it is reinstated.
 
-    Patients whom it registered can still act for themselves. Two operators of other members are needed.
+    Patients whom it registered can still act for themselves. Two operators of other members are needed
+    (--to-approve); one is enough while the operators are all of one organisation.
     """
     _change("suspend", did, reason, command, yes=yes)
 
@@ -85,13 +86,16 @@ def expel(
     reason: Annotated[str, _reason("expel")],
     yes: Yes = False,
 ) -> None:
-    """Expel a suspended member, for ever: it never takes part again under this DID."""
+    """Expel a suspended member, for ever: it never takes part again under this DID.
+
+    It is suspended first (`salus member suspend`), and as many operators are needed as for that.
+    """
     _change("expel", did, reason, command, yes=yes)
 
 
 @app.command("list")
 def list_members(directory: Directory = None, identity: IdentityUrl = None, as_json: Json = False) -> None:
-    """List the members of the network, and why those are suspended or expelled who are."""
+    """List the members of the network, and the last reason that was given for their standing."""
     members = asyncio.run(NetworkAccess.of(directory, identity).parties([("kind", "member")]))
     if as_json:
         emit(msgspec.to_builtins(members))

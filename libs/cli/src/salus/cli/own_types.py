@@ -91,7 +91,7 @@ def activate(
     proposed = asyncio.run(_proposed(command.network, name, dataschema))
     if not yes:
         _show(name, proposed)
-        require_yes("Activate?", undone=NOTHING)
+        require_yes("Activate?" if command.to_approve is None else "Ask for it?", undone=NOTHING)
     command.run(
         f"events of the type {name} are taken from now on",
         target=target_of("event-types", name, "activate"),

@@ -170,12 +170,14 @@ def list_parties(
     if as_json:
         emit(msgspec.to_builtins(parties))
         return
-    table = Table("kind", "name", "roles", box=None, header_style="bold")
+    table = Table("kind", "name", "member", "roles", box=None, header_style="bold")
     table.add_column("DID", no_wrap=True)
     table.add_column("keys")
+    names = {party.did: party.name for party in parties}
     for party in parties:
         keys = f"{len(party.signing_keys)} of {len(party.keys)}"
-        table.add_row(party.kind, party.name or "", ", ".join(party.roles), party.did, keys)
+        member = party.member and (names.get(party.member) or party.member)
+        table.add_row(party.kind, party.name or "", member or "", ", ".join(party.roles), party.did, keys)
     out.print(table)
 
 

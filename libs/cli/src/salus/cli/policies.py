@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from difflib import unified_diff
 from pathlib import Path
@@ -15,9 +16,9 @@ from rich.text import Text
 from salus.access.policy_check import problems_of
 from salus.access.policy_files import contents_of, digest_of, files_of
 from salus.cli.access_replay import contents_in
-from salus.cli.confirmation import require_yes
+from salus.cli.confirmation import require_terminal, require_yes
 from salus.cli.console import Json, emit, err, out
-from salus.cli.display import plain, styled
+from salus.cli.display import plain, shown, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import NetworkAccess
 from salus.cli.party_commands import PartyCommand, consent_command, consent_request, target_of
@@ -30,6 +31,8 @@ from salus.events.did import LocalSigner
 
 app = typer.Typer(no_args_is_help=True, help="Policy sets: who may do what, within what patients consent to.")
 PREFIX_MIN = 8
+NOTHING = "nothing was done"
+_DIGEST = re.compile(rf"[0-9a-f]{{{PREFIX_MIN},64}}", re.ASCII)
 
 
 class ProposedSet(msgspec.Struct, frozen=True):
@@ -79,7 +82,9 @@ Folder = Annotated[
 SetArgument = Annotated[
     str,
     typer.Argument(
-        metavar="SET", help="The digest of a policy set, or its begin.", autocompletion=complete_set
+        metavar="SET",
+        help=f"The digest of a policy set, or its first {PREFIX_MIN} digits or more.",
+        autocompletion=complete_set,
     ),
 ]
 
@@ -118,9 +123,7 @@ def show(
     """Print the files of a policy set, whose digest is verified."""
     found = asyncio.run(_found(command.network, command.signer, policy_set))
     if to is not None:
-        to.mkdir(parents=True, exist_ok=True)
-        for file in found.files:
-            (to / file.name).write_text(file.text)
+        write_into_folder(found.files, to)
         out.print(
             styled("the {} files of {} are in {}", len(found.files), found.policy_set, to), soft_wrap=True
         )
@@ -132,6 +135,18 @@ def show(
             for line in file.text.split("\n"):
                 out.print(plain(line), soft_wrap=True, highlight=False)
         err.print(styled("[dim]{}, {}[/]", found.policy_set, found.status), soft_wrap=True)
+
+
+def write_into_folder(files: tuple[PolicyFile, ...], folder: Path) -> None:
+    """Write the files of a policy set into a folder; raises CommandError if it has other policies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {file.name: file.text for file in files}
+    for path in sorted(folder.glob("*.cedar*")):
+        if path.read_bytes() != texts.get(path.name, "").encode():
+            why = f"--to: {path} is not as in the policy set: name another folder; nothing was written"
+            raise CommandError(Exit.USAGE, why)
+    for name, text in texts.items():
+        (folder / name).write_text(text)
 
 
 @app.command()
@@ -204,18 +219,23 @@ def activate(
 ) -> None:
     """Put a policy set into force; two operators of different organisations do this.
 
-    It shows what changes, and asks before. What is decided after the event follows the new set.
+    It shows what changes, and asks before; also before --to-approve writes the request. What is decided after
+    the event follows the new set. In a network whose operators are of one organisation, one is enough.
     """
     network, signer = command.network, command.signer
     known = asyncio.run(_policies(network, signer))
     found = asyncio.run(_found(network, signer, policy_set))
+    if found.policy_set == known.policy_set:
+        raise CommandError(Exit.NO, f"{found.policy_set} is in force already; {NOTHING}")
     if yes and policy_set != found.policy_set:
-        raise CommandError(Exit.USAGE, "--yes: it goes with the whole digest; nothing was done")
+        why = f"--yes goes with the whole digest, which `salus policy list` shows; {NOTHING}"
+        raise CommandError(Exit.USAGE, why)
     before = asyncio.run(_found(network, signer, known.policy_set))
     if not yes:
+        require_terminal(undone=f"and the whole digest; {NOTHING}")
         for line in changed_lines(contents_of(before.files), contents_of(found.files)):
             err.print(line, soft_wrap=True, highlight=False)
-        require_yes("Activate?", undone="nothing was done")
+        require_yes("Activate?" if command.to_approve is None else "Ask for it?", undone=NOTHING)
     command.run(
         f"{found.policy_set} is in force",
         target=target_of("policies", found.policy_set, "activate"),
@@ -243,8 +263,13 @@ async def _found(network: NetworkAccess, signer: LocalSigner, named: str | None)
     known = await _policies(network, signer)
     wanted = known.policy_set if named is None else named
     digests = sorted({digest for digest in known.all if digest.startswith(wanted)})
-    if len(wanted) < PREFIX_MIN or len(digests) > 1:
-        raise CommandError(Exit.USAGE, f"SET: give {PREFIX_MIN} digits at least, so that one set begins so")
+    if _DIGEST.fullmatch(wanted) is None:
+        why = f"is no digest: give at least {PREFIX_MIN} of the digits that `salus policy list` shows"
+        raise CommandError(Exit.USAGE, f"SET: {shown(wanted)} {why}")
+    if len(digests) > 1:
+        raise CommandError(
+            Exit.USAGE, f"SET: {len(digests)} policy sets begin with {wanted}: give more digits"
+        )
     target = target_of("policies", digests[0] if digests else wanted.ljust(64, "0")[:64])
     found = read_answer("consent", await network.ask(target, signer=signer), PolicySet)
     if digest_of(contents_of(found.files)) != found.policy_set:

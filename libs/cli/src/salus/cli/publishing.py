@@ -14,6 +14,7 @@ import typer
 
 from salus.cli.callers import KeyFile, KeyId, complete_caller, signer_of
 from salus.cli.console import Json, emit, out
+from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.network_access import NetworkAccess
@@ -171,8 +172,9 @@ def _type_named(name: str, platform: Platform, signer: LocalSigner) -> EventType
         network = NetworkAccess(platform.network, require_service(platform, "identity"))
         return asyncio.run(writable_type(network, name, signer=signer.did))
     names = [known.name for known in CATALOGUE.types()]
-    hint = ", ".join(get_close_matches(name, names) or names)
-    raise CommandError(Exit.USAGE, f"the catalogue has no type {name}; it has {hint}")
+    close = get_close_matches(name, names)
+    hint = f"it has {', '.join(close)}" if close else "`salus catalogue list` lists them"
+    raise CommandError(Exit.USAGE, f"the catalogue has no type {shown(name)}; {hint}")
 
 
 def _data_of(entry: EventType, text: str) -> EventData:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import httpx
 import msgspec
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from salus.cli.callers import As, KeyFile, KeyId, refusal, signer_of, signing
-from salus.cli.console import Json, emit, err, out
+from salus.cli.console import Json, emit, out, progress_bar
 from salus.cli.display import plain
 from salus.cli.event_stream import StreamError, events_of
 from salus.cli.exits import CommandError, Exit
@@ -101,7 +101,7 @@ def _require(end: dict[str, Any]) -> None:
 
 def _bar(stack: ExitStack) -> OnProgress:
     columns = (TextColumn("comparing blocks", markup=False), BarColumn(), TimeElapsedColumn())
-    bar = stack.enter_context(Progress(*columns, console=err, transient=True))
+    bar = stack.enter_context(progress_bar(*columns))
     task = bar.add_task("blocks", total=None)
     # Of nothing yet: the pass waits for another one, or reads what it begins with.
     return lambda done, in_all: bar.update(task, completed=done, total=in_all or None)

@@ -32,7 +32,16 @@ from salus.cli.callers import (
 )
 from salus.cli.choices import Choices
 from salus.cli.confirmation import require_terminal, require_yes
-from salus.cli.consents import BreakGlass, Decision, Purpose, question
+from salus.cli.consents import (
+    PURPOSES,
+    BreakGlass,
+    Decision,
+    PatientArgument,
+    PatientOption,
+    Purpose,
+    denial,
+    question,
+)
 from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
@@ -79,7 +88,7 @@ class _Erased(msgspec.Struct, frozen=True):
 
 app = typer.Typer(no_args_is_help=True, help="Encrypted objects under their patients' keys.")
 CHUNK_BYTES = 256 * 1024
-RANGE = re.compile(r"[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18}", re.ASCII)
+RANGE = re.compile(r"([0-9]{1,18})-([0-9]{0,18})|-[0-9]{1,18}", re.ASCII)
 NOTHING_ERASED = "nothing was erased"
 BASES = Choices(get_args(get_type_hints(SubjectErased)["basis"]))
 
@@ -114,12 +123,18 @@ def subject(
 @app.command()
 def put(
     file: Annotated[Path, typer.Argument(help="What to store.", exists=True, dir_okay=False)],
-    patient: Annotated[str, typer.Option(help="Whose it is: her pseudonym.")],
+    patient: PatientOption,
     media_type: Annotated[str | None, typer.Option(help="Its media type; guessed by default.")] = None,
     object_id: Annotated[
         str | None, typer.Option("--object", metavar="ID", help="Its id; a new one by default.")
     ] = None,
-    purpose: Purpose = None,
+    purpose: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Ask for a decision to write first, for this HL7 purpose: {', '.join(PURPOSES.values)}.",
+            **PURPOSES.typed("PURPOSE"),
+        ),
+    ] = None,
     as_name: As = "operator",
     key: KeyFile = None,
     key_id: KeyId = None,
@@ -178,7 +193,7 @@ async def _chunks(file: Path) -> AsyncIterator[bytes]:
 @app.command()
 def get(
     object_id: Annotated[str, typer.Argument(metavar="OBJECT", help="The object's id.")],
-    patient: Annotated[str, typer.Option(help="Whose it is: her pseudonym.")],
+    patient: PatientOption,
     part: Annotated[
         str | None,
         typer.Option(
@@ -197,14 +212,23 @@ def get(
 
     A file is there once all of it came. What stdout got before a read was broken off is genuine.
     """
-    if part is not None and not RANGE.fullmatch(part):
-        raise CommandError(Exit.USAGE, "--range: 0-99, 100- or -100; nothing was read")
+    if part is not None:
+        _require_range(part)
     require_place(output, undone="nothing was read", force=force)
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
     asked = question(patient, object_id, action="read", purpose=purpose, break_glass=break_glass)
     with handing_over(output, done=f"{object_id} was read") as sink:
         run_until_signal(_get(platform, signer, asked, part, sink))
+
+
+def _require_range(part: str) -> None:
+    """Raise CommandError unless it is one range that can be: HTTP takes any other for none, and reads all."""
+    found = RANGE.fullmatch(part)
+    if found is None:
+        raise CommandError(Exit.USAGE, "--range: 0-99, 100- or -100; nothing was read")
+    if found[1] and found[2] and int(found[1]) > int(found[2]):
+        raise CommandError(Exit.USAGE, f"--range: {part} ends before it begins; nothing was read")
 
 
 async def _get(
@@ -243,7 +267,7 @@ async def _decision(platform: Platform, signer: LocalSigner, asked: dict[str, An
     answer = await call(platform, "consent", "POST", "/decisions", signer=signer, body=asked)
     decision = read_answer("consent", answer.content, Decision)
     if not decision.allowed:
-        raise CommandError(Exit.NO, f"denied: {', '.join(decision.reasons)}")
+        raise denial(decision.reasons, decision.explanation)
     return str(decision.token)
 
 
@@ -294,7 +318,7 @@ async def _open(
 @app.command()
 def verify(
     object_id: Annotated[str, typer.Argument(metavar="OBJECT", help="The object's id.")],
-    patient: Annotated[str, typer.Option(help="Whose it is: her pseudonym.")],
+    patient: PatientOption,
     as_name: As = "operator",
     key: KeyFile = None,
     key_id: KeyId = None,
@@ -322,7 +346,7 @@ def _sentence(fault: dict[str, Any]) -> str:
 
 @app.command()
 def erase(
-    patient: Annotated[str, typer.Argument(help="Her pseudonym.")],
+    patient: PatientArgument,
     basis: Annotated[
         str,
         typer.Option(help=f"Why: {', '.join(BASES.values)}.", **BASES.typed("BASIS")),

@@ -31,8 +31,8 @@ class StandIn:
 BINARY = {"type": "string", "format": "binary"}
 TEXT = {"type": "string"}
 _DESCRIPTION = (
-    "Whatever is not done is answered with an RFC 9457 problem document: programs go by its `code`, people "
-    "read its `detail`. No answer is kept by caches unless it is public."
+    "Each error is a problem document (RFC 9457): programs go by its `code`, people read its `detail`. "
+    "Caches keep no answer, except public ones."
 )
 _LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 _BEARER = {
@@ -118,7 +118,9 @@ def _use_first_sentence(operation: Operation) -> None:
     name = operation["operationId"].replace("_", " ").title()
     description = operation.get("description", "")
     if operation.get("summary") == name and description:
-        operation["summary"] = " ".join(description.partition(". ")[0].split()).removesuffix(".")
+        # A sentence that ends its paragraph has no blank behind it. A summary is text, and no Markdown.
+        first = description.partition("\n\n")[0].partition(". ")[0]
+        operation["summary"] = " ".join(first.split()).removesuffix(".").replace("`", "")
 
 
 def _complete_answers(operation: Operation) -> None:

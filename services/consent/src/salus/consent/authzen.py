@@ -55,7 +55,7 @@ class Resource(BaseModel):
     """A record: its id in storage, and in `properties` whose it is, `patient`."""
 
     type: _Word = Field(examples=[RECORD])
-    id: _Word
+    id: _Word = Field(examples=["scan-1"])
     properties: _Properties | None = Field(
         default=None, examples=[{"patient": "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"}]
     )

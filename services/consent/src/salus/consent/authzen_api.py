@@ -121,7 +121,7 @@ def lanes(api: DecisionApi) -> Mapping[str, Lane]:
 
 def routes(api: DecisionApi, *, public_url: str | None) -> APIRouter:
     """Return the routes."""
-    router, evaluations = APIRouter(tags=["authzen"]), AuthZen(api)
+    router, evaluations = APIRouter(tags=["AuthZEN"]), AuthZen(api)
     caller = Depends(evaluations.caller)
 
     @router.post(f"{BASE}/evaluation", responses=_problems(400, 401, 403, 429, 503))
@@ -149,7 +149,7 @@ def routes(api: DecisionApi, *, public_url: str | None) -> APIRouter:
     async def configuration() -> authzen.Configuration:
         """Say where evaluations are asked, if the operator says where callers find this service."""
         if public_url is None:
-            raise ProblemError(404, "not-configured", "SALUS_PUBLIC_URL, where callers find this service")
+            raise ProblemError(404, "not-configured", "the operator has not set SALUS_PUBLIC_URL")
         return authzen.Configuration(
             policy_decision_point=public_url,
             access_evaluation_endpoint=f"{public_url}{BASE}/evaluation",

@@ -82,7 +82,9 @@ class DecisionBody(CommandBody):
     """May the caller do this now?"""
 
     action: Action
-    object: str = Field(pattern=OBJECT_PATTERN, description="The object's id in storage.")
+    object: str = Field(
+        pattern=OBJECT_PATTERN, description="The object's id in storage.", examples=["scan-1"]
+    )
     patient: Pseudonym
     purpose: Purpose
     break_glass: BreakGlassBody | None = None
@@ -98,7 +100,9 @@ class QuestionOfMany(CommandBody):
     """May the caller do this now? Emergencies are asked about one by one."""
 
     action: Action
-    object: str = Field(pattern=OBJECT_PATTERN, description="The object's id in storage.")
+    object: str = Field(
+        pattern=OBJECT_PATTERN, description="The object's id in storage.", examples=["scan-1"]
+    )
     patient: Pseudonym
     purpose: Purpose
     service: str = Field(
