@@ -396,6 +396,7 @@ async def test_what_stands_for_a_rejected_record_after_a_loss_of_kafka_is_no_dif
         bad, key=b"salus-restored", value=None, headers=((RESTORED_HEADER, b"x"),)
     )
     world.topics.partitions[AT][0] = filler
+    world.restored = {AT: ((0, 2),)}
     world.publish(document(2))
 
     await world.seal_everything()

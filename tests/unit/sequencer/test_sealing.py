@@ -467,6 +467,7 @@ async def test_a_topic_that_was_filled_again_from_the_ledger_is_the_same() -> No
     assert refused is not None
     world.topics.time_ms = refused.timestamp_ms - 1
     world.publish(None, headers=[(RESTORED_HEADER, b"rejected:missing-signature")])
+    world.restored = {(CLINICAL, 0): ((1, 2),)}
     world.publish(document(2))
     await world.seal_everything()
 
@@ -491,6 +492,7 @@ async def test_only_a_rejected_record_may_be_replaced_by_what_stands_for_it() ->
     await world.seal_everything()
     world.topics.partitions[CLINICAL, 0].pop()
     world.publish(None, headers=[(RESTORED_HEADER, b"accepted")])
+    world.restored = {(CLINICAL, 0): ((0, 1),)}
 
     with pytest.raises(LogReplacedError):
         await run(world.sequencer(), asyncio.Event())

@@ -30,7 +30,7 @@ from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner, NoteVerifier, split_note
 from salus.ledger.records import SIGNATURE_HEADER, timestamp_at
-from salus.messaging import Record
+from salus.messaging import Record, RestoredRanges
 from salus.objects.memory import MemoryObjects
 from salus.sequencer.adapters.archive import ObjectArchive
 from salus.sequencer.adapters.memory import (
@@ -159,6 +159,7 @@ class World:
     note_key: NoteSigner = NOTE_KEY
     seals: Shard | None = None
     offload: Offload = inline
+    restored: RestoredRanges = field(default_factory=dict)
 
     @classmethod
     def with_hospital(cls, **choices: object) -> World:
@@ -178,7 +179,7 @@ class World:
             shard=self.shard,
             signer=self.note_key,
             archive=ObjectArchive(self.store, Patience(pause_first_s=0)),
-            log=MemoryLog(self.topics, self.clock),
+            log=MemoryLog(self.topics, self.clock, restored=self.restored),
             identities=MemoryIdentities(self.topics, IDENTITY, new_ring),
             announcements=self.announcements,
             observer=SilentObserver(),

@@ -22,7 +22,7 @@ from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys, chain_end, is_void
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.records import timestamp_at
+from salus.ledger.records import Found, timestamp_at
 from salus.ledger.tiles import CompactRange
 from salus.objects import ObjectStore
 
@@ -34,6 +34,14 @@ BODIES_AHEAD = 3
 RESTORED_HEADER = "salus-restored"
 
 Partition = tuple[str, int]
+
+
+def is_filler(found: Found) -> bool:
+    """Tell whether a record stands for one that was rejected, or for none, if its offset was filled again.
+
+    Anybody may send one that looks like it: whether the offset was, network.json says (`restored`).
+    """
+    return found.value is None and found.header(RESTORED_HEADER) is not None
 
 
 class ReplayError(ArchiveError):

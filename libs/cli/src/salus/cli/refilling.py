@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from salus.archive.replay import RESTORED_HEADER, ReplayError, SealedBlock, SealedRecord
+from salus.archive.replay import RESTORED_HEADER, ReplayError, SealedBlock, SealedRecord, is_filler
 from salus.ledger.block import NO_DIGEST
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import SIGNATURE_HEADER, timestamp_of
@@ -198,11 +198,6 @@ def is_same(found: Record | None, sealed: SealedRecord) -> bool:
         digest = NO_DIGEST if found.value is None else leaf_hash(found.value)
         return filler or digest == sealed.digest
     return found.value == sealed.value and found.header(SIGNATURE_HEADER) == sealed.signature
-
-
-def is_filler(found: Record) -> bool:
-    """Tell whether a record stands for one that was rejected, or for none."""
-    return found.value is None and found.header(RESTORED_HEADER) is not None
 
 
 class _Existing:

@@ -47,7 +47,14 @@ from salus.messaging.errors import (
 )
 from salus.messaging.producer import LINGER_MS, Producer
 from salus.messaging.reader import ColumnReader, PartitionReader, Reader
-from salus.messaging.record import MESSAGE_BYTES_MAX, NOTHING_RESTORED, Position, Record, RestoredRanges
+from salus.messaging.record import (
+    MESSAGE_BYTES_MAX,
+    NOTHING_RESTORED,
+    Position,
+    Record,
+    RestoredRanges,
+    is_restored,
+)
 from salus.messaging.recovery import RecoveringProducer
 
 __all__ = [
@@ -95,6 +102,7 @@ __all__ = [
     "add_acls",
     "describe",
     "ensure_topics",
+    "is_restored",
     "partitions_of",
     "ping",
     "remove_acls",

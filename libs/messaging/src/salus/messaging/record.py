@@ -33,6 +33,11 @@ says so, and nothing that stands in a topic.
 NOTHING_RESTORED: RestoredRanges = MappingProxyType({})
 
 
+def is_restored(restored: RestoredRanges, at: tuple[str, int], first: int, end: int) -> bool:
+    """Tell whether one range has every offset of a partition from `first` on and before `end`."""
+    return any(begin <= first and end <= behind for begin, behind in restored.get(at, ()))
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One record as the broker gave it; nothing in it has been checked.
 

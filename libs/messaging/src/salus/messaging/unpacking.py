@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError
 
 from salus.ledger.record_batches import unpack_batch
 from salus.ledger.records import Flaw, Records
-from salus.messaging.record import NOTHING_RESTORED, Record, RestoredRanges
+from salus.messaging.record import NOTHING_RESTORED, Record, RestoredRanges, is_restored
 from salus.messaging.tolerant import Batch
 
 
@@ -157,8 +157,7 @@ def _is_dated(batch: Batch, at: TopicPartition, restored: RestoredRanges) -> boo
     if batch.is_dated_by_broker:
         return True
     first = batch.base_offset if batch.is_v2 else batch.next_offset - 1
-    ranges = restored.get((at.topic, at.partition), ())
-    return any(begin <= first and batch.next_offset <= end for begin, end in ranges)
+    return is_restored(restored, (at.topic, at.partition), first, batch.next_offset)
 
 
 def _undated(run: Rows | Records) -> Rows | Records:

@@ -9,16 +9,16 @@ by, and in how far they had read the identity topic: the ranges and the position
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from salus.archive.body import decode_body
+from salus.archive.body import ACCEPTED, decode_body
 from salus.archive.duplicates import DuplicateWindow, WindowSize
 from salus.archive.errors import BodyError
-from salus.archive.replay import RESTORED_HEADER
 from salus.events.errors import Reason
 from salus.events.identity_position import IdentityTimes, newest_judged, position_fault
 from salus.events.keyring import KeyRing
@@ -31,6 +31,7 @@ from salus.ledger.records import Records, timestamp_at
 from salus.sequencer.custody import Chains, Custody
 from salus.sequencer.domain import Batch, Cursor, Draft, Partition, Tip, draft_block
 from salus.sequencer.errors import ArchiveDamagedError, ForeignBlockError, LogReplacedError
+from salus.sequencer.fillers import PLACE, Place, open_without_fillers
 from salus.sequencer.intake import kept, needed_bytes
 from salus.sequencer.ports import Archive, Identities, Log, LogReader, Observer, Offload, PastIdentities
 from salus.sequencer.restoring import Chain, Shard, last_height, read_body, read_tip, restore_window
@@ -46,8 +47,23 @@ POLL_MS = 200
 NEEDED_BYTES_MAX = 128 * 1024 * 1024
 # These verdicts depend on which packages are installed, and replicas are upgraded one after the other.
 _OF_PACKAGES = frozenset(f"{REJECTED_PREFIX}{r}" for r in (Reason.UNKNOWN_TYPE, Reason.SCHEMA_VIOLATION))
-_GONE = "the log does not have its records any more"
-_PLACE = ("topic", "partition", "offset")
+
+
+class Doubt(NamedTuple):
+    """Why nobody can tell whether a block is right; or it `differs`, and packages may be the reason."""
+
+    why: str
+    differs: bool = False
+
+
+class Reread(NamedTuple):
+    """The records of a block's ranges, and where a filler stands for one of its leaves."""
+
+    records: Sequence[Records]
+    fillers: Collection[Place] = ()
+
+
+_GONE = Doubt("the log does not have its records any more")
 
 
 @dataclass
@@ -157,7 +173,7 @@ class _Review:
             self.passed.add(tip.header.height)
             return await restore_window(of.archive, of.shard, tip, of.window.new())
         if found:
-            of.observer.doubted(height=tip.header.height, why=found, differs=found is not _GONE)
+            of.observer.doubted(height=tip.header.height, why=found.why, differs=found.differs)
             return await restore_window(of.archive, of.shard, tip, of.window.new())
         self.is_same_log |= tip.header.leaves > 0
         return window
@@ -170,7 +186,7 @@ class _Review:
         history = history_of(self.of.shard.verifier)
         return history.end is not None or bool(history.counting(split_note(tip.note)[1], self.height + 1))
 
-    async def _judged(self, before: Tip | None, tip: Tip, window: DuplicateWindow) -> str | None:
+    async def _judged(self, before: Tip | None, tip: Tip, window: DuplicateWindow) -> Doubt | None:
         """Raise ForeignBlockError if the block is wrong; return why nobody can tell, None if it is right.
 
         The window has its accepted events then; it is of no use in any other case.
@@ -184,13 +200,13 @@ class _Review:
         except BodyError as error:
             raise ArchiveDamagedError(f"body {header.height}: {error}") from error
         await self._require_nothing_left_out(header, table)
-        records = await self._records(header)
-        if records is None:
+        found = await self._reread(header, table)
+        if found is None:
             return _GONE
         ring = await self.past.at(header.identity[2])
-        draft, ours = await self.of.offload(partial(_sealed_again, header, records, ring, window))
+        draft, ours = await self.of.offload(partial(_sealed_again, header, found.records, ring, window))
         same = (draft.root, draft.leaves, draft.accepted) == (header.root, header.leaves, header.accepted)
-        return None if same and ours.equals(table) else await self._difference(header, ours, table)
+        return None if same and ours.equals(table) else self._difference(header, ours, table, found.fillers)
 
     def _require_position(self, before: Tip | None, header: Header) -> None:
         position = header.identity[2]
@@ -254,20 +270,21 @@ class _Review:
                         times.add(record.offset, record.timestamp_ms)
         return times
 
-    async def _records(self, header: Header) -> list[Records] | None:
+    async def _reread(self, header: Header, table: pa.Table) -> Reread | None:
         """Return all records of the block's ranges; None if the log does not have them all any more.
 
         A partition that ends before its range does is not for here to judge: `require_nothing_lost` stops.
         """
         spans = {(r.topic, r.partition): (r.first, r.next) for r in header.ranges if r.first < r.next}
         if not spans:
-            return []
-        starts = {at: first for at, (first, _) in spans.items()}
-        async with self.of.log.open(starts) as reader:
+            return Reread(())
+        fillers: set[Place] = set()
+        async with open_without_fillers(self.of.log, spans, table, fillers) as reader:
             beginnings, ends = await reader.beginnings(), await reader.ends()
             if any(beginnings[at] > first or ends[at] < end for at, (first, end) in spans.items()):
                 return None
-            return await self._read(header, reader, {at: end for at, (_, end) in spans.items()})
+            records = await self._read(header, reader, {at: end for at, (_, end) in spans.items()})
+        return None if records is None else Reread(records, fillers)
 
     async def _read(
         self, header: Header, reader: LogReader, ends: Mapping[Partition, int]
@@ -285,35 +302,28 @@ class _Review:
                 raise self._wrong(header, f"its ranges hold more than its {header.leaves} records")
         return found
 
-    async def _difference(self, header: Header, ours: pa.Table, sealed: pa.Table) -> str | None:
+    def _difference(
+        self, header: Header, ours: pa.Table, sealed: pa.Table, fillers: Collection[Place]
+    ) -> Doubt:
         """Raise ForeignBlockError, naming the first row that is wrong; return why if none certainly is."""
-        rows = [{tuple(row[name] for name in _PLACE): row for row in t.to_pylist()} for t in (ours, sealed)]
-        doubtful: str | None = None
+        doubtful: Doubt | None = None
+        rows = [{tuple(row[name] for name in PLACE): row for row in t.to_pylist()} for t in (ours, sealed)]
         for place in sorted({*rows[0], *rows[1]}):
             right, said = (each.get(place) for each in rows)
             if right == said:
                 continue
             statuses = {"no leaf" if row is None else str(row["status"]) for row in (right, said)}
-            if statuses & _OF_PACKAGES and len(statuses) > 1:
-                doubtful = f"{_named(place)}: {_shown(said)} there, {_shown(right)} here"
-            elif not ((said is None or said["value"] is None) and await self._is_filler(place)):
+            if place in fillers and said is not None and said["status"] != ACCEPTED:
+                doubtful = doubtful or Doubt(f"{_named(place)} stands for a record that was lost")
+            elif statuses & _OF_PACKAGES and len(statuses) > 1:
+                why = f"{_named(place)}: {_shown(said)} there, {_shown(right)} here"
+                doubtful = Doubt(why, differs=True)
+            else:
                 why = f"{_named(place)} is sealed as {_shown(said)}, and is {_shown(right)}"
                 raise self._wrong(header, why if len(statuses) > 1 else f"{_named(place)} is another record")
-            else:
-                doubtful = doubtful or f"{_named(place)} stands for a record that was lost"
         if doubtful is None:
             raise self._wrong(header, "its root or its counts are not those of its rows")
         return doubtful
-
-    async def _is_filler(self, place: tuple[str, int, int]) -> bool:
-        """Tell whether the log was filled again, and has something in the place of a rejected record."""
-        topic, partition, offset = place
-        at = topic, partition
-        async with self.of.log.open_one_by_one({at: offset}) as reader:
-            while (await reader.positions())[at] <= offset and not reader.damaged:
-                for record in await reader.poll(max_records=1, timeout_ms=POLL_MS):
-                    return record.offset == offset and record.header(RESTORED_HEADER) is not None
-        return False
 
     def _wrong(self, header: Header, why: str) -> ForeignBlockError:
         return ForeignBlockError(shard=self.of.shard.id, height=header.height, why=why)
@@ -334,7 +344,7 @@ def _before(run: Records, end: int) -> Records:
     return run.between(0, bisect_left(run.offsets, end))
 
 
-def _named(place: tuple[str, int, int]) -> str:
+def _named(place: Place) -> str:
     return " ".join(map(str, place))
 
 

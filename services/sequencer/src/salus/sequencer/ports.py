@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from salus.events.keyring import KeyRing
-from salus.ledger.records import Found, Records
+from salus.ledger.records import Placed, Records
+from salus.messaging import RestoredRanges
 from salus.sequencer.domain import Draft, Partition, Rejection
 from salus.sequencer.errors import HaltError
 
@@ -75,12 +76,16 @@ class LogReader(LogPositions, Protocol):
 class SingleLogReader(LogPositions, Protocol):
     """Partitions whose records come one by one, with all their headers."""
 
-    async def poll(self, *, max_records: int, timeout_ms: int) -> Sequence[Found]:
+    async def poll(self, *, max_records: int, timeout_ms: int) -> Sequence[Placed]:
         """Return what `LogReader` does."""
 
 
 class Log(Protocol):
     """Where input records come from."""
+
+    @property
+    def restored(self) -> RestoredRanges:
+        """Which offsets were filled again from the ledger after the log was lost, as network.json says."""
 
     def open(self, starts: Mapping[Partition, int]) -> AbstractAsyncContextManager[LogReader]:
         """Open the partitions at these offsets."""
@@ -171,7 +176,10 @@ class Observer(Protocol):
         """Take note that a wrong block stays in the chain, since the keys that signed it are retired."""
 
     def doubted(self, *, height: int, why: str, differs: bool) -> None:
-        """Take note that another's block cannot be judged; or `differs`, and packages may be the reason."""
+        """Take note that another's block cannot be judged; or `differs`, and packages may be the reason.
+
+        What was lost with the log and filled again is no difference.
+        """
 
     def halted(self, error: HaltError) -> None:
         """Raise the alarm: sealing stopped and needs a person."""

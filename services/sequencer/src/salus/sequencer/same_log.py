@@ -7,12 +7,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from salus.archive.body import ACCEPTED
-from salus.archive.replay import RESTORED_HEADER
 from salus.ledger.block import NO_DIGEST, Header
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.records import Found, timestamp_at, timestamp_of
+from salus.ledger.records import Placed, timestamp_at, timestamp_of
+from salus.messaging import RestoredRanges
 from salus.sequencer.domain import Partition, Tip
 from salus.sequencer.errors import LogReplacedError
+from salus.sequencer.fillers import is_from_refill
 from salus.sequencer.ports import Archive, Log
 from salus.sequencer.restoring import Shard, read_rows, read_tip
 
@@ -101,18 +102,18 @@ async def _stands(log: Log, at: Partition, leaf: LastLeaf) -> bool:
             return True
         while True:
             for record in await reader.poll(max_records=1, timeout_ms=POLL_MS):
-                return record.offset == leaf.offset and _is_same(record, leaf)
+                return record.offset == leaf.offset and _is_same(record, leaf, log.restored)
             if (await reader.positions())[at] > leaf.offset:
                 return False
             if reader.damaged:
                 return True
 
 
-def _is_same(record: Found, leaf: LastLeaf) -> bool:
+def _is_same(record: Placed, leaf: LastLeaf, restored: RestoredRanges) -> bool:
     if timestamp_of(record.timestamp_ms) != leaf.timestamp_ms:
         # The ledger judged by another moment than whoever folds this topic would.
         return False
-    if not leaf.accepted and record.value is None and record.header(RESTORED_HEADER) is not None:
+    if not leaf.accepted and is_from_refill(record, restored):
         return True
     digest = NO_DIGEST if record.value is None else leaf_hash(record.value)
     return digest == leaf.digest

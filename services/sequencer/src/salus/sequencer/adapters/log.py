@@ -86,17 +86,17 @@ class KafkaLog:
     ) -> None:
         self._bootstrap = bootstrap
         self._patience = patience
-        self._restored = restored
+        self.restored = restored
 
     def open(self, starts: Mapping[Partition, int]) -> AbstractAsyncContextManager[KafkaReader[Records]]:
         """Open the partitions at these offsets, to seal what comes or to judge what others sealed."""
-        return self._opened(lambda: ColumnReader(self._bootstrap, starts=starts, restored=self._restored))
+        return self._opened(lambda: ColumnReader(self._bootstrap, starts=starts, restored=self.restored))
 
     def open_one_by_one(
         self, starts: Mapping[Partition, int]
     ) -> AbstractAsyncContextManager[KafkaReader[Record]]:
         """Open the partitions at these offsets, to look at a few records."""
-        return self._opened(lambda: Reader(self._bootstrap, starts=starts, restored=self._restored))
+        return self._opened(lambda: Reader(self._bootstrap, starts=starts, restored=self.restored))
 
     @asynccontextmanager
     async def _opened(self, reader: Callable[[], PartitionReader[Any, _T]]) -> AsyncIterator[KafkaReader[_T]]:

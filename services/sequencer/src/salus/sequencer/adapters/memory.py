@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from salus.events.keyring import KeyRing
 from salus.ledger.records import Records, records_of, timestamp_at
-from salus.messaging import Record
+from salus.messaging import Record, RestoredRanges
 from salus.runtime.identity_view import apply_identity_record
 from salus.sequencer.domain import Draft, Partition
 from salus.sequencer.errors import HaltError, LogRefusedError
@@ -188,6 +188,7 @@ class MemoryLog:
     topics: MemoryTopics
     clock: MemoryClock
     turn: Turn = at_once
+    restored: RestoredRanges = field(default_factory=dict)
 
     @asynccontextmanager
     async def open(self, starts: Mapping[Partition, int]) -> AsyncIterator[MemoryReader]:
