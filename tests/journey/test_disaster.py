@@ -14,9 +14,11 @@ from typing import Any
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.asking import NETWORK
 from tests.conftest import PlatformFactory
+from tests.integration.raw_kafka import produce, record_batch
 
 from salus.archive.fsck import StoreAddress, fsck
 from salus.archive.report import Report
@@ -81,6 +83,28 @@ async def publish(platform: Platform, member: LocalSigner, count: int) -> list[P
             if number % 5 == 0:
                 await anybody.send(CLINICAL, key=patient.encode(), value=b"garbage" if number % 2 else None)
     return published
+
+
+async def send_odd_records(platform: Platform, partition: int) -> int:
+    """Send what takes more offsets than it has leaves; return the offset of its last leaf.
+
+    A transaction's marker is no record, and a batch whose records both say offset 0 is one leaf for two.
+    """
+    bootstrap = str(platform.kafka_bootstrap)
+    member = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="a member")
+    async with member as producer, producer.transaction():
+        await producer.send_and_wait(CLINICAL, b"one", partition=partition)
+    return 1 + await produce(bootstrap, CLINICAL, partition, record_batch([(0, b"odd"), (0, b"odd")]))
+
+
+async def require_refused(platform: Platform, partition: int, offset: int) -> None:
+    """The record is on the ledger, as one that nobody can read."""
+    policy = Policy.from_network(platform.network.file.read_bytes())
+    place: dict[str, str | int] = {"topic": CLINICAL, "partition": partition, "offset": offset, "wait_s": 30}
+    async with httpx.AsyncClient(base_url=platform.service_url("anchoring"), timeout=PATIENCE_S) as http:
+        answer = await http.get("/receipts", params=place)
+    assert answer.status_code == 200, answer.text
+    assert verify_receipt(answer.content, policy).leaf.status == "rejected:unreadable"
 
 
 async def require_receipts(platform: Platform, published: list[Published]) -> None:
@@ -157,6 +181,9 @@ async def test_lost_disks_and_a_lost_kafka_lose_nothing_that_is_on_the_ledger(
     await require_known(platform, member)
     published += await publish(platform, member, 5)
     await require_receipts(platform, published[-5:])
+    # Case redB8 7: an honest sequencer took what is filled in for these for a forgery.
+    partition = published[-1].partition
+    await require_refused(platform, partition, await send_odd_records(platform, partition))
 
     await platform.stop()
     shutil.rmtree(platform.state.data / "kafka")

@@ -26,7 +26,7 @@ def pretend_processes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         process = ProcessRecord(instance.name, 1, "", str(place.logs))
         return RunningService("http://127.0.0.1:1", process, catalogue=catalogue_digest())
 
-    async def wait(_: Mapping[str, RunningService]) -> None: ...
+    async def wait(_: Mapping[str, RunningService], **__: bool) -> None: ...
 
     async def stop(process: ProcessRecord) -> None:
         names.append(process.name)

@@ -182,6 +182,11 @@ async def test_the_chain_of_a_stolen_key_ends_and_everybody_agrees_again(
         return f"block {first} of shard 0" in (halted or "")
 
     assert await until(is_halted, deadline_s=DEADLINE_S)
+    # Case redB8 7: a platform comes up with it, or the commands below would have nothing to work on.
+    done(await salus("down"))
+    up = await salus("up")
+    assert (up.code, f"ForeignBlockError: block {first} of shard 0" in up.out) == (1, True), up.err
+    assert "the platform runs, but sequencer waits for somebody to act" in up.err
     assert (await salus("shard", "end", "0", "--before", str(first + 1))).code == 1
     done(await salus("shard", "end", "0", "--before", str(first)))
     done(await salus("shard", "assign", "1"))

@@ -17,6 +17,7 @@ from salus.client.bounded_http import bounded_client
 from salus.devkit.minio_server import is_ready
 from salus.devkit.platform import Platform
 from salus.messaging import Bootstrap, MessagingError, ping
+from salus.runtime.halt import halt_in
 
 ANSWER_S_MAX = 8.0
 
@@ -41,6 +42,7 @@ async def describe(platform: Platform, *, show_secrets: bool = False) -> dict[st
             "url": service.url,
             "ready": ready[name][0],
             "why": ready[name][1],
+            "halted": halt_in(ready[name][1]),
             "pid": service.process.pid,
             "log": service.process.log,
         }

@@ -25,13 +25,18 @@ from salus.devkit.run_record import StateFolder
 
 
 def up(kafka_accounts: KafkaAccounts = False, as_json: Json = False) -> None:
-    """Start Kafka, MinIO and every service, and leave them running."""
+    """Start Kafka, MinIO and every service, and leave them running.
+
+    A sequencer that stands still until somebody acts is named, and all else runs.
+    """
     folder = state_folder()
     with alone(folder), narration() as narrator:
         description, waiting = run_until_signal(_start(folder, narrator, kafka_accounts=kafka_accounts))
     show_status(description, as_json=as_json)
     for name, why in waiting.items():
         err.print(f"{name} is installed and has not joined: {why}", soft_wrap=True, highlight=False)
+    if halted := [name for name, service in description["services"].items() if service["halted"]]:
+        raise CommandError(Exit.NO, f"the platform runs, but {', '.join(halted)} waits for somebody to act")
 
 
 async def _start(
@@ -42,9 +47,9 @@ async def _start(
     if platform is None:
         platform = Platform(folder, detached=True, narrator=narrator, kafka_accounts=kafka_accounts)
         async with platform:
-            await platform.start()
+            await platform.start(with_halted=True)
     else:
-        await platform.start_services()
+        await platform.start_services(with_halted=True)
     if platform.state.removed_shards():
         await start_assigned(platform)
     waiting = await join_new_services(platform, narrator)
@@ -119,6 +124,10 @@ def show_status(description: dict[str, Any], *, as_json: bool) -> None:
         why = "it joined the network and does not run: `salus up` starts it"
         table.add_row(name, "", styled("{} [dim]{}[/]", state[False], why))
     out.print(table)
+    for name, service in description["services"].items():
+        if service["halted"]:
+            sentence = f"{name} stands still until somebody acts: {service['halted']}"
+            out.print(plain(sentence, "red"), soft_wrap=True)
     if description["damaged"]:
         found = f"{description['damaged']} objects of the archive are damaged: see `salus ledger fsck`"
         out.print(plain(found, "red"))

@@ -66,7 +66,7 @@ def add(  # an operator's choices
         with alone(running_folder()), narration(quiet=as_json) as narrator:
             platform = running_platform()
             platform.narrate(narrator)
-            run_until_signal(platform.start_services())
+            run_until_signal(platform.start_services(with_halted=True))
     network = NetworkAccess.of(directory, identity)
     operator = partial(network.signer, as_name, key, key_id)
     admission = asyncio.run(admission_of(manifest, network))

@@ -172,10 +172,10 @@ class Platform:
 
     # --- starting and stopping ----------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Start the parts, make the network, and start every service."""
+    async def start(self, *, with_halted: bool = False) -> None:
+        """Start the parts, make the network, and start every service; raises as those do."""
         await self.start_parts()
-        await self.start_services()
+        await self.start_services(with_halted=with_halted)
 
     async def start_parts(self) -> None:
         """Start Kafka and MinIO, and make the network's keys, topics and buckets.
@@ -214,8 +214,10 @@ class Platform:
             self.network.store_secrets.create()
             await self.network.store_secrets.install(Accounts(*root), bucket_names())
 
-    async def start_services(self, names: Iterable[str] | None = None) -> None:
+    async def start_services(self, names: Iterable[str] | None = None, *, with_halted: bool = False) -> None:
         """Start services and return when all of them are ready; one that was killed keeps its address.
+
+        `with_halted`, one that stands still until somebody acts keeps no other from starting.
 
         Without names all but the sequencers that were removed, and services that are to join the network and
         never ran here. Those that run with other event types than are installed now are started anew.
@@ -250,7 +252,7 @@ class Platform:
             self._services.update(started)
             self._record()
             try:
-                await wait_until_ready(started)
+                await wait_until_ready(started, with_halted=with_halted)
             except StartError as error:
                 # Between our look and a service's bind another program may have taken the port.
                 if attempt == START_ATTEMPTS_MAX or "address already in use" not in str(error):

@@ -22,11 +22,13 @@ from salus.devkit.processes import Place, ProcessRecord, is_alive, spawn
 from salus.devkit.run_record import RunningService
 from salus.devkit.waiting import until
 from salus.events.contexts import CATALOGUE
+from salus.runtime.halt import halt_in
 from salus.runtime.kafka_settings import KafkaSettings
 from salus.runtime.manifests import Manifest, services
 
 PROBE_S_MAX = 8.0
 PROBE_PERIOD_S = 0.2
+ANSWER_CHARS_MAX = 4000
 # Of our own environment only these go to the services; all else is told explicitly.
 _PASSED_ON = ("SALUS_LOG_LEVEL", "SALUS_OTLP_ENDPOINT")
 
@@ -210,33 +212,37 @@ async def readiness(service: RunningService) -> tuple[bool, str]:
             answer = await client.get(f"{service.url}{service.ready_path}")
     except httpx.TransportError as error:
         return False, type(error).__name__
-    return answer.is_success, "" if answer.is_success else answer.text[:500]
+    return answer.is_success, "" if answer.is_success else answer.text[:ANSWER_CHARS_MAX]
 
 
-async def wait_until_ready(services: Mapping[str, RunningService]) -> None:
-    """Return when every service is ready.
+async def wait_until_ready(services: Mapping[str, RunningService], *, with_halted: bool = False) -> None:
+    """Return when every service is ready; `with_halted`, or stands still until somebody acts.
 
     Raises:
-        StartError: one ended, or is not ready in time; it carries the end of its log.
+        StartError: one ended, stands still, or is not ready in time; it carries the end of its log.
     """
-    await asyncio.gather(*(_wait_for(name, service) for name, service in services.items()))
+    waits = (_wait_for(name, service, with_halted=with_halted) for name, service in services.items())
+    await asyncio.gather(*waits)
 
 
-async def _wait_for(name: str, service: RunningService) -> None:
+async def _wait_for(name: str, service: RunningService, *, with_halted: bool) -> None:
     process: ProcessRecord = service.process
     why = ""
 
-    async def ready_or_dead() -> bool:
+    async def settled() -> bool:
         nonlocal why
         if not is_alive(process):
             return True
         ready, why = await readiness(service)
-        return ready
+        return ready or halt_in(why) is not None
 
-    in_time = await until(ready_or_dead, deadline_s=service.start_s_max, period_s=PROBE_PERIOD_S)
+    in_time = await until(settled, deadline_s=service.start_s_max, period_s=PROBE_PERIOD_S)
     if not is_alive(process):
         raise StartError(name, "ended while it was starting", log_tail=process.log_tail())
     if not in_time:
         raise StartError(
             name, f"is not ready after {service.start_s_max} s ({why})", log_tail=process.log_tail()
         )
+    halt = halt_in(why)
+    if halt is not None and not with_halted:
+        raise StartError(name, f"stands still until somebody acts: {halt}", log_tail=process.log_tail())

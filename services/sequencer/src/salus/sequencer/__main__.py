@@ -22,6 +22,7 @@ from salus.messaging import CorruptBatchError, ping, require_topics
 from salus.objects import ObjectStore, S3Objects, open_store, probe
 from salus.objects.errors import RefusedError, StoreAwayError
 from salus.runtime.garbage import collect_rarely
+from salus.runtime.halt import HaltedError
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import HeldSigners, WatchedNetwork
@@ -193,7 +194,7 @@ def checks_of(
 
     async def require_sealing() -> None:
         if progress.halted is not None:
-            raise RuntimeError(progress.halted)
+            raise HaltedError(progress.halted)
         idle = progress.outlook is not None and not progress.starts
         if progress.away:
             raise RuntimeError("; ".join(f"waits for {part}: {why}" for part, why in progress.away.items()))
