@@ -8,8 +8,10 @@ import shutil
 import subprocess
 from base64 import b64encode
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -20,19 +22,34 @@ from salus.cli.display import shown as shown_text
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.note import NoteSigner, encode_vkey
+from salus.ledger.note import NoteSigner, add_signatures, encode_vkey
+from salus.ledger.quorum import Quorum
 from salus.ledger.receipt import build_receipt
+from salus.ledger.tlog_policy import TlogPolicy
 
 EVENT = b'{"id":"1","type":"salus.lab.result-released.v1"}'
-# Hands the files to the page as if they had been dropped onto it.
+# Drops files on the page or on a slot of it, or chooses one in a slot, as a reader does, one after the other.
 DROP = """
 <script>(async () => {
-  for (const [name, text] of FILES) {
-    const slot = name === "my-policy" ? "policy" : null;
-    await take(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name), slot);
+  const original = takeAll;
+  let done;
+  takeAll = (...given) => done = original(...given);
+  for (const [gesture, slot, files] of GESTURES) {
+    const data = new DataTransfer();
+    for (const [name, text] of files)
+      data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+    const on = slot ? byId(`slot-${slot}`) : document.querySelector("h1");
+    if (gesture === "drop")
+      on.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+    else {
+      on.querySelector("input").files = data.files;
+      on.querySelector("input").dispatchEvent(new Event("change"));
+    }
+    await done;
   }
 })();</script>
 """
+Gesture = tuple[Literal["drop", "choose"], str | None, dict[str, bytes]]
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +89,22 @@ def _network_and_receipt(event: bytes = EVENT, status: str = "accepted") -> tupl
 
 
 def _shown(browser: str, folder: Path, dropped: dict[str, bytes]) -> str:
+    """Return the page after the files were dropped onto it, and one called my-policy onto its slot."""
+    policy = {name: data for name, data in dropped.items() if name == "my-policy"}
+    others = {name: data for name, data in dropped.items() if name not in policy}
+    return _after(browser, folder, ("drop", None, others), ("drop", "policy", policy))
+
+
+def _after(browser: str, folder: Path, *gestures: Gesture) -> str:
     page = (files("salus.ledger") / "verify.html").read_text(encoding="utf-8")
-    named = [[name, b64encode(data).decode()] for name, data in dropped.items()]
+    named = [
+        [gesture, slot, [[name, b64encode(data).decode()] for name, data in given.items()]]
+        for gesture, slot, given in gestures
+        if given
+    ]
     place = folder / "verify.html"
     place.write_text(
-        page.replace("</body>", DROP.replace("FILES", json.dumps(named)) + "</body>"), encoding="utf-8"
+        page.replace("</body>", DROP.replace("GESTURES", json.dumps(named)) + "</body>"), encoding="utf-8"
     )
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
     done = subprocess.run(
@@ -161,3 +189,78 @@ def test_a_changed_receipt_is_shown_with_the_step_that_failed(browser: str, tmp_
 
     assert "The receipt proves nothing" in shown
     assert re.search(r'<li class="no"><span>The block is signed by its sequencer', shown)
+
+
+# case redB8 3
+def test_no_file_among_others_replaces_whom_the_reader_trusts(browser: str, tmp_path: Path) -> None:
+    mine, _ = _network_and_receipt()
+    forged, receipt = _network_and_receipt()
+    posing = json.dumps({"id": "1", "type": "x", **json.loads(forged)}).encode()
+    for name, file in {"network.json": forged, "event.json": posing}.items():
+        shown = _after(
+            browser,
+            tmp_path,
+            ("choose", "network", {"network.json": mine}),
+            ("drop", None, {"one.salus": receipt, name: file}),
+        )
+        assert "The receipt proves nothing" in shown
+        assert f"Trusted: as in network.json (SHA-256 {sha256(mine).hexdigest()[:16]}…)." in shown
+        assert f"{name} was not taken: it says whom to trust, and you have that already." in shown
+        assert sha256(file).hexdigest()[:16] not in shown
+
+
+# case redB8 3
+def test_the_page_says_whom_it_trusts_and_that_it_came_among_other_files(
+    browser: str, tmp_path: Path
+) -> None:
+    theirs, receipt = _network_and_receipt()
+    mine, _ = _network_and_receipt()
+    bundle: Gesture = ("drop", None, {"network.json": theirs, "one.salus": receipt})
+    digest = sha256(theirs).hexdigest()
+    whose = "salus.example/log, as in network.json (SHA-256 "
+
+    shown = _after(browser, tmp_path, bundle)
+    assert "The receipt is valid" in shown
+    assert f"Trusted: {whose}{digest[:16]}…, dropped among other files: is it yours?)." in shown
+    assert f"<dd>{whose}{digest}, dropped among other files: is it yours?)</dd>" in shown
+    chosen = _after(browser, tmp_path, bundle, ("drop", "network", {"network.json": theirs}))
+    assert f"Trusted: {whose}{digest[:16]}…)." in chosen
+    replaced = _after(browser, tmp_path, bundle, ("drop", "network", {"mine.json": mine}))
+    assert "The receipt proves nothing" in replaced
+    assert f"Trusted: as in mine.json (SHA-256 {sha256(mine).hexdigest()[:16]}…)." in replaced
+
+
+# case redB8 3
+def test_a_folder_dropped_on_the_slot_of_trust_replaces_nothing(browser: str, tmp_path: Path) -> None:
+    mine, _ = _network_and_receipt()
+    theirs, receipt = _network_and_receipt()
+    folder = {"one.salus": receipt, "network.json": theirs}
+    given: Gesture = ("choose", "network", {"network.json": mine})
+    for slot in ("network", "policy"):
+        shown = _after(browser, tmp_path, given, ("drop", slot, folder))
+        assert "The receipt proves nothing" in shown
+        assert "network.json was not taken" in shown
+
+
+# case redB8 4
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(253402300799, "9999-12-31T23:59:59.000Z"), (2**63 - 1, "second 9223372036854775807")],
+)
+def test_a_witness_s_time_beyond_the_calendar_is_its_number(
+    browser: str, tmp_path: Path, seconds: int, said: str
+) -> None:
+    world = make_world()
+    witness = world.witnesses[0]
+    note = add_signatures(
+        sign_checkpoint(world.checkpoint, [world.log]), [witness.cosign(world.checkpoint, seconds=seconds)]
+    )
+    network = json.loads(network_json(world)) | {
+        "policy": TlogPolicy((), Quorum.of(1, [witness.verifier])).lines()
+    }
+    dropped = {"network.json": json.dumps(network).encode(), "one.salus": world.receipt(checkpoint_note=note)}
+    shown = _shown(browser, tmp_path, dropped)
+
+    assert "The receipt is valid" in shown
+    assert f"{witness.name} ({said})" in shown
+    assert 'id="proven">' in shown

@@ -15,6 +15,7 @@ from salus.archive.fsck import fsck
 from salus.archive.log import CHECKPOINT_KEY
 from salus.archive.report import CODES, CosignedBy, Finding, JudgedCheckpoint, Report
 from salus.archive.trust import Trust
+from salus.cli.checking import _show_checkpoint
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.merkle import EMPTY_ROOT
@@ -79,9 +80,23 @@ async def test_the_report_says_which_checkpoint_and_who_cosigned_it_when(small_l
         size=8,
         root=checkpoint.root.hex(),
         final=True,
-        cosigners=[CosignedBy(WITNESSES[n].name, TIME) for n in (0, 2)],
+        cosigners=[CosignedBy(WITNESSES[n].name, TIME, int(TIME.timestamp())) for n in (0, 2)],
     )
     assert require_final(note, two_of_three()) == checkpoint
+
+
+# case redB8 4
+async def test_a_time_beyond_the_calendar_is_its_number(
+    small_ledger: SmallLedger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note, etag = small_ledger.log.objects[CHECKPOINT_KEY]
+    late = WITNESSES[0].cosign(open_checkpoint(note, LOG_SIGNER.verifier)[0], seconds=2**63 - 1)
+    small_ledger.log.objects[CHECKPOINT_KEY] = (add_signatures(note, [late]), etag)
+    report, _ = await checked(small_ledger, two_of_three())
+    assert report.checkpoint is not None
+    _show_checkpoint(report.checkpoint)
+
+    assert f"cosigned by {WITNESSES[0].name} at second 9223372036854775807" in capsys.readouterr().out
 
 
 async def test_a_witness_counts_in_its_period_only(small_ledger: SmallLedger) -> None:

@@ -72,6 +72,22 @@ def test_a_receipt_is_verified_with_the_policy_alone(files, capsys):
     assert facts["log"] | {"root": ""} == {"origin": "salus.local/dev/log", "index": 0, "size": 1, "root": ""}
 
 
+def test_it_says_whom_it_trusts(files, capsys, monkeypatch):
+    """Case redB8 3: what somebody sent may have a `.salus` of its own, which is meant where none is named."""
+    file = files / "network.json"
+    told = {"logs": ["salus.local/dev/log"], "files": [str(file)]}
+    assert verify(files, "--json") == Exit.OK
+    assert json.loads(capsys.readouterr().out)["trusted"] == told
+    sent = files / "sent" / ".salus"
+    sent.mkdir(parents=True)
+    (sent / "network.json").write_bytes(file.read_bytes())
+    monkeypatch.setenv("SALUS_STATE", str(sent))
+
+    for receipts in (1, 2):
+        assert run(["verify", *[str(files / "a.salus")] * receipts]) == Exit.OK
+        assert f"trusted: salus.local/dev/log, as in {sent}/network.json" in capsys.readouterr().out
+
+
 def test_each_step_that_fails_is_named(tmp_path, capsys):
     world = make_world()
     (tmp_path / "network.json").write_bytes(network_json(world))
@@ -217,7 +233,7 @@ def test_the_people_s_form_says_what_was_not_checked(files, capsys):
     assert verify(files) == Exit.OK
 
     shown = capsys.readouterr().out
-    marks = {line.split()[1]: line.split()[0] for line in shown.splitlines()}
+    marks = {line.split()[1]: line.split()[0] for line in shown.splitlines()[1:]}
     # "A green tick before `event: not given`".
     assert marks == {"event": "•", "leaf": "✓", "block": "✓", "log": "✓", "witnesses": "•"}
     assert "not given" in shown

@@ -167,6 +167,28 @@ def test_the_page_reads_a_network_file_as_strictly(world: World) -> None:  # cas
     assert [verdict[0] for verdict in verdicts] == ["policy"] * (1 + len(refused)) + ["valid"] * len(taken)
 
 
+# case redB8 8
+@pytest.mark.parametrize("number", ["1.0", "1e0", "-0.0", "0.0"])
+def test_a_position_with_a_point_or_an_exponent_is_none_in_the_page(world: World, number: str) -> None:
+    receipt = _short(world)
+    whole, fraction = (
+        _network(world)
+        .replace(b'"shards"', b'"ignored": {"1.5": ["2.5e1", 1.5]}, "shards"')
+        .replace(b'"' + world.log.vkey.encode() + b'"', described.encode())
+        for described in (
+            json.dumps({"verifier_key": world.log.vkey, "from": 0, "until": 100}),
+            f'{{"verifier_key": "{world.log.vkey}", "from": {number}}}',
+        )
+    )
+    until = _network(world).replace(
+        b'"' + world.log.vkey.encode() + b'"',
+        f'{{"verifier_key": "{world.log.vkey}", "until": 9.0}}'.encode(),
+    )
+
+    verdicts = _require_same_verdicts([(receipt, one, None) for one in (whole, fraction, until)])
+    assert [verdict[0] for verdict in verdicts][1:] == ["policy", "policy"]
+
+
 def test_every_reason_of_refusal_is_the_same_in_the_page(world: World) -> None:
     receipt, policy = _short(world), _network(world)
     parsed = parse_receipt(receipt)

@@ -22,7 +22,8 @@ const document = { getElementById: (id) => elements[id] ??= element(),
 const addEventListener = () => {};
 const waiting = [];
 class Refusal extends Error { constructor(code) { super(code); this.code = code; } }
-const Salus = { STEPS: [], Refusal, latin: (bytes) => Buffer.from(bytes).toString("latin1"),
+const Salus = { STEPS: [], Refusal, sha256: async () => new Uint8Array(32),
+  latin: (bytes) => Buffer.from(bytes).toString("latin1"),
   verify: () => new Promise((resolve, reject) => waiting.push((code) => reject(new Refusal(code)))) };
 """
 ASKED = """

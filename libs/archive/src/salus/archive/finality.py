@@ -30,7 +30,7 @@ def judged(log: LogState, trust: Trust) -> tuple[JudgedCheckpoint | None, list[F
         seen = trust.policy.open_checkpoint(log.note)
     except LedgerError as error:
         return JudgedCheckpoint(size=size, root=root, final=False), [_not_final(size, str(error))]
-    cosigners = [CosignedBy(c.name, _time(c.seconds)) for c in seen.cosigners]
+    cosigners = [CosignedBy(c.name, _time(c.seconds), c.seconds) for c in seen.cosigners]
     found = JudgedCheckpoint(size=size, root=root, final=seen.is_final, cosigners=cosigners)
     return found, [] if seen.shortfall is None else [_not_final(size, seen.shortfall)]
 

@@ -114,10 +114,11 @@ class Counts(msgspec.Struct, kw_only=True):
 
 
 class CosignedBy(msgspec.Struct, frozen=True):
-    """A witness of the network, and the time at which it says to have cosigned."""
+    """A witness of the network, and when it says to have cosigned: `time` is None beyond the calendar."""
 
     name: str
     time: datetime | None
+    seconds: int
 
 
 class JudgedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -192,7 +192,7 @@ def _kept(file: Path, trust: Trust) -> Checkpoint:
 
 def _show_checkpoint(checkpoint: JudgedCheckpoint) -> None:
     by = ", ".join(
-        f"{one.name} at {one.time:%Y-%m-%d %H:%M:%S} UTC" if one.time else one.name
+        f"{one.name} at " + (f"{one.time:%Y-%m-%d %H:%M:%S} UTC" if one.time else f"second {one.seconds}")
         for one in checkpoint.cosigners
     )
     told = f"checkpoint of size {checkpoint.size}, cosigned by {by or 'no witness'}"

@@ -59,7 +59,8 @@ def raise_for(facts: dict[str, Any]) -> None:
 
 
 def show(facts: dict[str, Any]) -> None:
-    """Show what one receipt says; nothing is shown of one that does not verify."""
+    """Show whom it was checked against, and what one receipt says unless it does not verify."""
+    show_trusted(facts)
     if facts["outcome"] == INVALID:
         return
     leaf, block, log = facts["leaf"], facts["block"], facts["log"]
@@ -82,6 +83,12 @@ def show(facts: dict[str, Any]) -> None:
     witnesses = ", ".join(cosigner["name"] for cosigner in facts["cosigners"])
     table.add_row(styled("{} witnesses", mark if witnesses else unchecked), witnesses or "none asked for")
     out.print(table)
+
+
+def show_trusted(facts: dict[str, Any]) -> None:
+    """Show whose keys the receipts were checked against."""
+    logs, files = (", ".join(facts["trusted"][name]) for name in ("logs", "files"))
+    out.print(styled("trusted: {}, as in {}", logs, files), soft_wrap=True)
 
 
 def show_line(file: Path, facts: dict[str, Any]) -> None:

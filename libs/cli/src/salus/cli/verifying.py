@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from salus.cli.console import Json, emit, emit_line, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import running_folder
-from salus.cli.verdicts import OUTCOMES, facts_of, raise_for, show, show_line
+from salus.cli.verdicts import OUTCOMES, facts_of, raise_for, show, show_line, show_trusted
 from salus.crypto.text_files import read_text_file
 from salus.ledger.errors import PolicyError
 from salus.ledger.json_reader import JsonError, read_json
@@ -32,7 +32,19 @@ NetworkFile = Annotated[
 ]
 
 
+class Trusted(NamedTuple):
+    """Whom to trust, and the files that say so."""
+
+    policy: Policy
+    files: tuple[Path, ...]
+
+
 def read_policy(path: Path | None, network: Path | None = None) -> Policy:
+    """Return what `read_trusted` does, without the files."""
+    return read_trusted(path, network).policy
+
+
+def read_trusted(path: Path | None, network: Path | None = None) -> Trusted:
     """Return the policy of a network.json, or that of a tlog-policy file with the shards of `network`.
 
     Where nothing is given, the local platform's network.json is meant.
@@ -40,18 +52,18 @@ def read_policy(path: Path | None, network: Path | None = None) -> Policy:
     Raises:
         CommandError: there is no such file, or it is something else.
     """
+    keys = network or running_folder() / "network.json"
     if path is None:
-        local = running_folder() / "network.json"
-        if network is None and not local.exists():
-            raise CommandError(Exit.USAGE, f"there is no {local}: give the network.json to go by as --policy")
-        return _policy_of(network or local)
+        if network is None and not keys.exists():
+            raise CommandError(Exit.USAGE, f"there is no {keys}: give the network.json to go by as --policy")
+        return Trusted(_policy_of(keys), (keys,))
     data = _read(path)
     try:
         chosen = parse_tlog_policy(data)
     except PolicyError as not_a_policy:
-        return _policy_in(path, data, network, not_a_policy)
+        return Trusted(_policy_in(path, data, network, not_a_policy), (path,))
     try:
-        return _policy_of(network or running_folder() / "network.json").under(chosen)
+        return Trusted(_policy_of(keys).under(chosen), (path, keys))
     except CommandError as error:
         hint = (
             ""
@@ -111,16 +123,22 @@ def verify(
     Ends with 5 if a record was refused by the ledger, which its receipt then proves; with 1 if a receipt
     does not verify. With --json, many receipts give one line each.
     """
-    trusted = read_policy(policy, network)
+    trusted = read_trusted(policy, network)
     files = _files(receipts)
     if event is not None and len(files) > 1:
         raise CommandError(Exit.USAGE, "--event goes with one receipt")
     if len(files) == 1:
-        facts = facts_of(files[0], trusted, event)
+        facts = _trusted_facts(trusted) | facts_of(files[0], trusted.policy, event)
         (emit if as_json else show)(facts)
     else:
         facts = _look_at_all(files, trusted, as_json=as_json)
     raise_for(facts)
+
+
+def _trusted_facts(trusted: Trusted) -> dict[str, Any]:
+    """Return whose word the verdicts rest on: a folder that somebody sent may have a `.salus` of its own."""
+    logs = sorted({log.name for log in trusted.policy.logs})
+    return {"trusted": {"logs": logs, "files": [str(file.absolute()) for file in trusted.files]}}
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -133,12 +151,12 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _look_at_all(files: Sequence[Path], trusted: Policy, *, as_json: bool) -> dict[str, Any]:
+def _look_at_all(files: Sequence[Path], trusted: Trusted, *, as_json: bool) -> dict[str, Any]:
     """Show each receipt in a line, and return the facts of the one that counts: the first of the worst."""
     counts: Counter[str] = Counter()
     worst: dict[str, Any] = {}
     for file in files:
-        facts = facts_of(file, trusted, None)
+        facts = _trusted_facts(trusted) | facts_of(file, trusted.policy, None)
         counts[facts["outcome"]] += 1
         if not worst or OUTCOMES.index(facts["outcome"]) > OUTCOMES.index(worst["outcome"]):
             worst = {"file": str(file), **facts}
@@ -147,5 +165,6 @@ def _look_at_all(files: Sequence[Path], trusted: Policy, *, as_json: bool) -> di
         else:
             show_line(file, facts)
     if not as_json:
+        show_trusted(worst)
         out.print(", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES))
     return worst
