@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -199,6 +200,19 @@ async def test_a_retired_key_that_is_still_here_is_forgotten_by_the_next_call(ch
     await change.turn().record_again(Reason.ROTATED)
 
     assert [entry.held for entry in change.turn().files.of(SHARD)] == [False, True]
+
+
+# case redB8 8
+async def test_a_shard_whose_chain_ended_has_no_key_to_change(change: Change) -> None:
+    [entry] = change.turn().files.of(SHARD)
+    network = change.folder.read()
+    network["shards"][0]["keys"] = [{"verifier_key": entry.verifier_key, "from": 0, "until": 3}]
+    change.folder.file.write_text(json.dumps(network))
+
+    with pytest.raises(CommandError, match=f"the chain of {entry.name} ended before block 3"):
+        await change.turn().record_again(Reason.COMPROMISED)
+    assert not Kept.events
+    assert change.folder.read() == network
 
 
 async def test_where_no_key_changed_nothing_is_recorded_again(change: Change) -> None:

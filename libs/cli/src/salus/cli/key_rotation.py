@@ -205,8 +205,18 @@ class _Turn:
         )
 
     def signing(self) -> list[KeyEntry]:
-        """Return the keys that are not retired, the oldest first."""
-        return [entry for entry in self.files.of(self._owner) if entry.end is None]
+        """Return the keys that are not retired, the oldest first.
+
+        Raises:
+            CommandError: the chain of the shard has ended, so that none of its keys signs any more.
+        """
+        entries = self.files.of(self._owner)
+        keys = [entry for entry in entries if entry.end is None]
+        if not keys:
+            ended = max(entry.end or 0 for entry in entries)
+            why = f"the chain of {entries[0].name} ended before block {ended}: no key of it signs any more"
+            raise CommandError(Exit.NO, why)
+        return keys
 
     async def record_again(self, reason: Reason) -> bool:
         """Record the last change once more, in case an earlier call did not get there; tell if there was one.
