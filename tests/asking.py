@@ -14,7 +14,7 @@ from tests.pseudonyms import nonce_of
 
 from salus.client.auth import RequestLine, make_approval, make_bearer, make_possession
 from salus.events.bearer import audience_of
-from salus.events.contexts import consent, identity, storage
+from salus.events.contexts import consent, identity, identity_login, storage
 from salus.events.event_types import type_of
 from salus.events.parties import Party
 from salus.events.requests import SIGNED, Request, RequestedData
@@ -180,6 +180,17 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
         {"dataschema": d.dataschema},
     ),
     identity.EventTypeWithdrawn: lambda d: ("POST", _path("event-types", d.type, "withdraw"), None),
+    identity_login.ProviderAdded: lambda d: (
+        "POST",
+        "/providers",
+        {f: msgspec.to_builtins(getattr(d, f)) for f in d.__struct_fields__ if f != "request"},
+    ),
+    identity_login.ProviderKeysReplaced: lambda d: (
+        "POST",
+        _path("providers", d.provider, "keys"),
+        {"keys": msgspec.to_builtins(d.keys)},
+    ),
+    identity_login.ProviderWithdrawn: lambda d: ("POST", _path("providers", d.provider, "withdraw"), None),
     consent.PatientLinked: lambda d: ("POST", _path("patients", d.patient, "parties"), {"did": d.did}),
     consent.PatientUnlinked: lambda d: ("DELETE", _path("patients", d.patient, "parties", d.did), None),
     consent.ConsentGranted: lambda d: (

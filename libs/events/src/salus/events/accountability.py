@@ -23,13 +23,15 @@ from salus.events.bearer import (
 )
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import IDENTITY
+from salus.events.contexts.identity_login import SessionOpened
 from salus.events.ed25519 import Verifies
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import type_of
 from salus.events.governance import SECONDED, objection_to_governing
 from salus.events.keyring import KeyRing
-from salus.events.requests import SERVICE, SIGNED, Request, RequestedData
+from salus.events.requests import ID_TOKEN, SERVICE, SIGNED, Request, RequestedData
+from salus.events.sessions import LoginError, require_form
 from salus.events.signed_request import Asked
 from salus.events.verification_keys import verifies
 
@@ -86,6 +88,8 @@ def verify_request(
     elif request.authentication == SIGNED:
         signed = require_asked(event.data, catalogue=ring.catalogue, network=ring.network, read=proofs.read)
         _require_signed(event, signed, request, ring=ring, judged_at=at, verify=proofs.verify)
+    elif request.authentication == ID_TOKEN and isinstance(event.data, SessionOpened):
+        _require_exchanged(event.data, ring.catalogue)
     else:
         raise _refused("an authentication that nobody here can verify")
 
@@ -105,7 +109,7 @@ def signed_by(  # noqa: PLR0913  # a bearer, and what it is judged by
     that ended the `lenience` by which clocks differ. Who judges what is asked now takes any that
     is known, and none that is revoked though a clock here is behind the broker's.
     """
-    known = ring.keys.get(signed.kid)
+    known = ring.asking_key(signed.kid)
     if known is None or known.did != signed.claims.iss:
         return False
     if judged_at is None:
@@ -161,6 +165,21 @@ def _require_own(event: Event, request: Request) -> None:
         raise _refused("a service names itself, and nobody else, where nobody asked")
 
 
+def _require_exchanged(data: SessionOpened, catalogue: Catalogue) -> None:
+    """Raise unless the exchange has nothing in it but what one has; by whom it is `entitlement` judges."""
+    request = data.request
+    if request.approval is not None or request.decision is not None or request.proof is None:
+        raise _refused("a session is opened by a token exchange and its proof alone")
+    body = None if request.body is None else request.body.encode("utf-8")
+    asked = Asked.of(method="POST", target="/token", body=body, digest=None)
+    if body is None or not catalogue.asks_for(asked, data):
+        raise _refused("it is no token exchange, or has more in it than one")
+    try:
+        require_form(body, request.proof, did=data.did)
+    except LoginError as error:
+        raise _refused(str(error)) from None
+
+
 def _require_signed(  # noqa: PLR0913  # a request, and what it is judged by
     event: Event, signed: Signed, request: Request, *, ring: KeyRing, judged_at: datetime, verify: Verifies
 ) -> None:
@@ -205,7 +224,7 @@ def _first_use(signed: Signed, *, ring: KeyRing, until: datetime) -> datetime:
 
     A caller chooses `iat`, within the clocks' difference, and when its key begins and ends.
     """
-    claims, known = signed.claims, ring.keys.get(signed.kid)
+    claims, known = signed.claims, ring.asking_key(signed.kid)
     issued, expires = (datetime.fromtimestamp(float(moment), UTC) for moment in (claims.iat, claims.exp))
     begins = issued if known is None else max(issued, known.valid_from)
     return min(begins - _SKEW, expires + _SKEW, until)

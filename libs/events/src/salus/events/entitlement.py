@@ -36,9 +36,22 @@ from salus.events.contexts.identity import (
     proofs_in,
     seen_keys_in,
 )
+from salus.events.contexts.identity_login import (
+    ProviderAdded,
+    ProviderKeysReplaced,
+    ProviderWithdrawn,
+    SessionOpened,
+)
 from salus.events.doubt import objection_to_doubt
 from salus.events.envelope import Event
 from salus.events.event_types import EventData
+from salus.events.login_rights import (
+    LoginStanding,
+    objection_to_asking_by_session,
+    objection_to_provider,
+    objection_to_session,
+)
+from salus.events.logins import Logins
 from salus.events.membership import KEPT_ROLES, Membership, Memberships, organisation_of, restricted
 from salus.events.membership_rights import objection_to_membership, objection_under_bar
 from salus.events.parties import Founder, KnownKey, Operator, Party, operators_of
@@ -56,15 +69,14 @@ from salus.events.rights import (
     Act,
     Actor,
     Objection,
-    Relation,
-    Target,
     is_last_resort,
     objection_to,
     objection_to_name,
     objection_to_one_alone,
     target_of,
 )
-from salus.events.type_registry import TypeFact, TypeRegistry
+from salus.events.type_registry import TypeRegistry
+from salus.events.type_rights import objection_to_type
 
 OPERATOR = "operator"
 
@@ -86,10 +98,16 @@ class Standing:
     governing: Collection[str]
     network: str
     memberships: Memberships
+    logins: Logins
+
+    @property
+    def of_logins(self) -> LoginStanding:
+        """What providers and sessions are judged by."""
+        return LoginStanding(self.logins, self.parties, self.memberships, self.network)
 
     def is_revoked(self, key_id: str) -> bool:
-        """Tell whether a key was revoked before, whatever the clocks said."""
-        known = self.keys.get(key_id)
+        """Tell whether a key was revoked before, or a session ended, whatever the clocks said."""
+        known = self.keys.get(key_id) or self.logins.keys.get(key_id)
         return known is not None and known.revoked_at is not None
 
     def keys_of(self, did: str) -> dict[str, KnownKey]:
@@ -128,28 +146,13 @@ def objection_to_event(event: Event, standing: Standing) -> Objection | None:  #
     was accepted (`salus.events.accountability`).
     """
     data, at = event.data, event.envelope.time
+    if isinstance(data, SessionOpened):
+        return objection_to_session(data, standing.of_logins, at=at)
     if not isinstance(data, RequestedData) or data.request.authentication == SERVICE:
         return _objection_to_founding(data, standing)
-    by, (asked, approved) = standing.parties.get(data.request.by), _tokens_of(data.request)
-    ended = any(token is not None and standing.is_revoked(token.kid) for token in (asked, approved))
-    if by is None or ended:
-        why = "a key that signed the request or its approval was revoked before"
-        return Objection("key-revoked", why) if ended else Objection("not-permitted", "nobody of that DID")
-    asker = standing.caller(by)
-    if isinstance(asker, Objection):
-        return asker
-    second = None if approved is None else approved.claims.iss
-    approver = None if second is None else standing.parties.get(second)
-    if approver is not None and isinstance(barred := standing.caller(approver), Objection):
-        return barred
-    actor = Actor(
-        did=asker.did,
-        kind=asker.kind,
-        roles=asker.roles,
-        request=data.request,
-        member=asker.member,
-        second=second,
-    )
+    actor = _actor_of(data, standing)
+    if isinstance(actor, Objection):
+        return actor
     operators = standing.operators(at=at)
     match data:
         case PartyRegistered():
@@ -162,8 +165,42 @@ def objection_to_event(event: Event, standing: Standing) -> Objection | None:  #
             return _objection_to_shards(data, actor, operators)
         case EventTypeProposed() | EventTypeActivated() | EventTypeWithdrawn():
             return objection_to_type(data, actor, operators, standing.types)
+        case ProviderAdded() | ProviderKeysReplaced() | ProviderWithdrawn():
+            return objection_to_provider(data, actor, operators, standing.of_logins)
         case _:
             return Objection("not-permitted", "nobody has a right to what is no fact of identity")
+
+
+def _actor_of(data: RequestedData, standing: Standing) -> Actor | Objection:
+    """Return who asked and who approved, or why they may not ask for anything."""
+    by, (asked, approved) = standing.parties.get(data.request.by), _tokens_of(data.request)
+    ended = any(token is not None and standing.is_revoked(token.kid) for token in (asked, approved))
+    if by is None or ended:
+        why = "a key that signed the request or its approval was revoked before"
+        return Objection("key-revoked", why) if ended else Objection("not-permitted", "nobody of that DID")
+    asker = standing.caller(by)
+    if isinstance(asker, Objection):
+        return asker
+    second = None if approved is None else approved.claims.iss
+    approver = None if second is None else standing.parties.get(second)
+    if approver is not None and isinstance(barred := standing.caller(approver), Objection):
+        return barred
+    by_session = objection_to_asking_by_session(
+        data,
+        asked=None if asked is None else asked.kid,
+        approved=None if approved is None else approved.kid,
+        logins=standing.logins,
+    )
+    if by_session is not None:
+        return by_session
+    return Actor(
+        did=asker.did,
+        kind=asker.kind,
+        roles=asker.roles,
+        request=data.request,
+        member=asker.member,
+        second=second,
+    )
 
 
 def objection_to_seen_keys(
@@ -356,31 +393,6 @@ def _objection_to_shards(
         return Objection("not-permitted", "operators assign partitions to shards")
     # A new shard brings a key that the ledger is believed by.
     return objection_to_one_alone("add a shard", actor=actor, operators=operators) if data.added else None
-
-
-_TYPE_ACTS: Mapping[type[TypeFact], Act] = {
-    EventTypeProposed: Act.PROPOSE_TYPE,
-    EventTypeActivated: Act.ACTIVATE_TYPE,
-    EventTypeWithdrawn: Act.WITHDRAW_TYPE,
-}
-
-
-def objection_to_type(
-    data: TypeFact, actor: Actor, operators: Collection[Operator], types: TypeRegistry
-) -> Objection | None:
-    """Return why a fact about a member's event type has no effect, by who asks and by what is known of it."""
-    return objection_to_type_act(data, actor, operators, types) or types.objection(data)
-
-
-def objection_to_type_act(
-    data: TypeFact, actor: Actor, operators: Collection[Operator], types: TypeRegistry
-) -> Objection | None:
-    """Return `not-permitted` or `second-operator-needed` unless the actor may do that with a type."""
-    member = data.member if isinstance(data, EventTypeProposed) else types.member_of(data.type)
-    relation = actor.relation_to(member or "", "member", None)
-    if relation is Relation.ITSELF and actor.kind != "member":
-        return Objection("not-permitted", "only a member brings event types")
-    return objection_to(_TYPE_ACTS[type(data)], Target.TYPE, relation, actor=actor, operators=operators)
 
 
 def _tokens_of(request: Request) -> tuple[Signed | None, Signed | None]:

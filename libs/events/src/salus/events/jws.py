@@ -78,17 +78,45 @@ def split_jws(text: str) -> Parts:
     Raises:
         JwsError: not three parts of unpadded base64url, the first of them a header, or too many characters.
     """
-    if len(text) > JWS_CHARS_MAX:
-        raise JwsError("it is too long")
-    parts = text.split(".")
-    if len(parts) != 3:
-        raise JwsError("it is not a compact JWS")
+    parts = _split(text)
     try:
         header = header_of(parts[0])
         payload, signature = _decoded(parts[1]), _decoded(parts[2])
     except ValueError:
         raise JwsError("it is not a compact JWS") from None
     return Parts(header, payload, text[: text.rindex(".")].encode("ascii"), signature)
+
+
+class RawParts(NamedTuple):
+    """The parts of a compact JWS of others, whose header is not as ours; nothing of them was looked at."""
+
+    header: bytes
+    payload: bytes
+    signing_input: bytes
+    signature: bytes
+
+
+def compact_parts(text: str) -> RawParts:
+    """Take a compact JWS of others apart.
+
+    Raises:
+        JwsError: not three parts of unpadded base64url, or too many characters.
+    """
+    parts = _split(text)
+    try:
+        header, payload, signature = map(_decoded, parts)
+    except ValueError:
+        raise JwsError("it is not a compact JWS") from None
+    return RawParts(header, payload, text[: text.rindex(".")].encode("ascii"), signature)
+
+
+def _split(text: str) -> list[str]:
+    if len(text) > JWS_CHARS_MAX:
+        raise JwsError("it is too long")
+    parts = text.split(".")
+    if len(parts) != 3:
+        raise JwsError("it is not a compact JWS")
+    return parts
 
 
 def require_known(header: _Header) -> None:

@@ -32,6 +32,7 @@ from salus.events.entitlement import Standing, objection_to_event
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import EventData
+from salus.events.logins import Logins
 from salus.events.membership import KEPT_ROLES, Membership, Memberships, organisation_of, restricted
 from salus.events.parties import Founder, KnownKey, Operator, Party
 from salus.events.requests import Request
@@ -63,7 +64,8 @@ class KeyRing:
     name. `unentitled` has, by offset, why an event had no effect though it was the next of its subject: who
     asked had no right to it (a code of `salus.events.entitlement`). `lacking` are the roles that services of
     the network have and no installed package declares: what their events are, nobody can tell here.
-    `memberships` says which members are suspended or expelled.
+    `memberships` says which members are suspended or expelled, and `logins` has the providers at which people
+    log in and the keys of their sessions.
     """
 
     catalogue: Catalogue
@@ -79,6 +81,7 @@ class KeyRing:
     unentitled: dict[int, Objection] = field(default_factory=dict)
     lacking: set[str] = field(default_factory=set)
     memberships: Memberships = field(default_factory=Memberships)
+    logins: Logins = field(default_factory=Logins)
     types: TypeRegistry = field(init=False)
     # The ids of each party's keys, and who holds the role of operator.
     _held: dict[str, list[str]] = field(default_factory=dict, repr=False)
@@ -154,6 +157,7 @@ class KeyRing:
         It counts after the moment `at`: what was appended before stays judged as it was, or a state that is
         rebuilt from its topic would lack what its service had stated, or have what it had refused.
         """
+        self.logins.apply(data, at=at)
         match data:
             case PartyRegistered():
                 if data.did not in self.parties:
@@ -201,6 +205,7 @@ class KeyRing:
             self._governing,
             self.network,
             self.memberships,
+            self.logins,
         )
 
     def key_for(self, key_id: str, *, at: datetime) -> KnownKey:
@@ -234,15 +239,22 @@ class KeyRing:
         known = ((key_id, self.keys.get(key_id)) for key_id in key_ids)
         return tuple(key_id for key_id, key in known if key is not None and key.is_in_doubt(at=at))
 
-    def present_key(self, key_id: str, *, now: datetime) -> KnownKey:
+    def asking_key(self, key_id: str) -> KnownKey | None:
+        """Return a key that may sign requests in its time: one of a party, or of the session of a person.
+
+        Events, decisions and approvals are signed with keys of parties alone.
+        """
+        return self.keys.get(key_id) or self.logins.keys.get(key_id)
+
+    def present_key(self, key_id: str, *, now: datetime, asking: bool = False) -> KnownKey:
         """Return the key if it may sign now: all that is known of it counts, though a clock here is behind.
 
-        What its party may ask for is `caller`.
+        What its party may ask for is `caller`. With `asking` it may be one of `asking_key`.
 
         Raises:
             RejectedError: as `key_for`.
         """
-        known = self.keys.get(key_id)
+        known = self.asking_key(key_id) if asking else self.keys.get(key_id)
         if known is None:
             raise RejectedError(Reason.UNKNOWN_KEY)
         if known.revoked_at is not None:

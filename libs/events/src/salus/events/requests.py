@@ -17,6 +17,9 @@ from salus.events.fields import Did, Text
 # The ways in which a caller was authenticated. A new way is a new value, and no new schema.
 SIGNED = "did-jwt"
 """The caller signed the request with a key of its DID; `proof` is the token."""
+ID_TOKEN = "id-token"  # noqa: S105  # the name of a way
+"""The caller logged in: `body` is the token exchange with the provider's ID token, and `proof` the DPoP proof
+(RFC 9449) of the key that signs for the caller from then on. An event `session-opened` is asked for so."""
 SERVICE = "service"
 """Nobody asked: the service states it of its own accord, as when it starts."""
 

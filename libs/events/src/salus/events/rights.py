@@ -33,6 +33,9 @@ class Act(StrEnum):
     PROPOSE_TYPE = "propose an event type"
     ACTIVATE_TYPE = "activate an event type"
     WITHDRAW_TYPE = "withdraw an event type"
+    ADD_PROVIDER = "add a login provider"
+    REPLACE_PROVIDER_KEYS = "replace the keys of a login provider"
+    WITHDRAW_PROVIDER = "withdraw a login provider"
 
 
 class Target(StrEnum):
@@ -46,6 +49,7 @@ class Target(StrEnum):
     INDEPENDENT = "a person of no member with a role other than `patient`"
     UNATTACHED = "a person or device of no member, otherwise"
     TYPE = "an event type of a member"
+    PROVIDER = "a login provider for a member's people"
 
 
 class Relation(StrEnum):
@@ -125,6 +129,10 @@ _ROWS: Mapping[Act, Mapping[Target, tuple[Permission, Permission, Permission, Pe
     Act.PROPOSE_TYPE: {Target.TYPE: (YES, NO, NO, NO)},
     Act.ACTIVATE_TYPE: {Target.TYPE: (NO, NO, TWO, NO)},
     Act.WITHDRAW_TYPE: {Target.TYPE: (YES, NO, TWO, NO)},
+    # Itself is the member whose people log in there. It may add keys to them as well.
+    Act.ADD_PROVIDER: {Target.PROVIDER: (NO, NO, TWO, NO)},
+    Act.REPLACE_PROVIDER_KEYS: {Target.PROVIDER: (YES, NO, TWO, NO)},
+    Act.WITHDRAW_PROVIDER: {Target.PROVIDER: (YES, NO, YES, NO)},
 }
 RIGHTS: Mapping[tuple[Act, Target, Relation], Permission] = {
     (act, target, relation): permission

@@ -202,7 +202,7 @@ class Authenticator:
             require_current(_now().timestamp(), issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
         except BearerError:
             return False
-        return signed.kid not in ring.keys
+        return ring.asking_key(signed.kid) is None
 
     async def command(self, request: Request) -> Caller:
         """Return the caller of a command, whose body its event carries; raises ProblemError 401 or 422."""
@@ -296,7 +296,7 @@ def _second(approval: str, asked: Bearer, *, ring: KeyRing, now: datetime) -> st
 
 
 def _signer_of(signed: Signed, *, ring: KeyRing, at: datetime) -> Party:
-    known = ring.keys.get(signed.kid)
+    known = ring.asking_key(signed.kid)
     if known is None:
         raise ProblemError(401, "unauthenticated", "the token's key: unknown-key")
     if known.revoked_at is not None:
@@ -371,7 +371,7 @@ def party_that_signed(did: str, asked: requests.Request, ring: KeyRing, *, at: d
         raise Refusal("unknown-party", "the caller is not a party of the network any more", status=403)
     if asked.proof is not None:
         try:
-            ring.present_key(split_jws(asked.proof).header.kid, now=at)
+            ring.present_key(split_jws(asked.proof).header.kid, now=at, asking=True)
         except RejectedError as error:
             raise Refusal(str(error.reason), "the caller's key does not sign any more", status=403) from None
     try:

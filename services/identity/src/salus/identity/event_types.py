@@ -13,11 +13,11 @@ from typing import Any, assert_never
 import msgspec
 
 from salus.events.contexts.identity import EventTypeActivated, EventTypeProposed, EventTypeWithdrawn
-from salus.events.entitlement import objection_to_type_act
 from salus.events.event_types import EventData, dataschema_of, schema_file
 from salus.events.parties import Operator
 from salus.events.rights import Actor
 from salus.events.type_registry import TypeFact, TypeRegistry
+from salus.events.type_rights import objection_to_type_act
 from salus.runtime.refusal import Refusal, require
 
 

@@ -6,10 +6,22 @@ A new event type is a class in the module of its context; a new context is a mod
 from __future__ import annotations
 
 from salus.events.catalogue import Catalogue
-from salus.events.contexts import audit, clinical, consent, identity, lab, ledger, network, pharma, storage
+from salus.events.contexts import (
+    audit,
+    clinical,
+    consent,
+    identity_login,
+    lab,
+    ledger,
+    network,
+    pharma,
+    storage,
+)
 from salus.events.installed_contexts import installed_contexts
 
+# What `identity_login` declares belongs to identity's context, which is whole with it.
 CONTEXTS = tuple(
-    module.CONTEXT for module in (audit, clinical, consent, identity, lab, ledger, network, pharma, storage)
+    module.CONTEXT
+    for module in (audit, clinical, consent, identity_login, lab, ledger, network, pharma, storage)
 )
 CATALOGUE = Catalogue([*CONTEXTS, *installed_contexts()])

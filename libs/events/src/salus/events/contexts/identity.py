@@ -46,16 +46,17 @@ def party_claim(did: str) -> str:
     return f"party:{sha256(unquote(did).encode()).hexdigest()}"
 
 
-def _key_claims(key: PublicKey) -> tuple[str, str]:
+def key_claims(key: PublicKey) -> tuple[str, str]:
+    """Return the names that a key claims when it joins: its id and itself."""
     return f"key-id:{key.id}", key_claim(key.multibase)
 
 
 def _claims_of_party(data: PartyRegistered) -> tuple[str, ...]:
-    return (party_claim(data.did), *(claim for key in data.keys for claim in _key_claims(key)))
+    return (party_claim(data.did), *(claim for key in data.keys for claim in key_claims(key)))
 
 
 def _claims_of_key(data: KeyAdded) -> tuple[str, ...]:
-    return _key_claims(data.key)
+    return key_claims(data.key)
 
 
 PartyKind = Literal["member", "service", "person", "device"]
