@@ -91,7 +91,7 @@ class Login:
 
     def proof(self, **claims: Any) -> str:
         """Return the DPoP proof."""
-        asked = {"method": "POST", "url": TOKEN_URL, "now": self.at} | claims
+        asked: dict[str, Any] = {"method": "POST", "url": TOKEN_URL, "now": self.at} | claims
         return make_proof(self.key, **asked)
 
     def session(self, *, provider: ProviderAdded | None = None) -> SessionOpened:

@@ -191,7 +191,7 @@ _BAD_TOKENS: dict[str, tuple[Callable[[Login], Any], str]] = {
     "with an end of words": (lambda x: x.claims.update(exp="later"), "id-token-invalid"),
     "without a nonce": (lambda x: x.claims.update(nonce=None), "id-token-invalid"),
     "for another key": (lambda x: x.claims.update(nonce="abc"), "key-not-of-login"),
-    "in another network": (lambda x: setattr(x, "network", "salus.example/other"), "key-not-of-login"),
+    "in another network": (lambda x: vars(x).update(network="salus.example/other"), "key-not-of-login"),
     "looked at after it was issued": (
         lambda x: x.claims.update(auth_time=_S + 5),
         "id-token-invalid",
@@ -201,13 +201,13 @@ _BAD_TOKENS: dict[str, tuple[Callable[[Login], Any], str]] = {
     "of nobody": (lambda x: x.claims.update({DID_CLAIM: None}), "id-token-invalid"),
     "with a key of its own": (lambda x: x.header.update(jku="https://evil.example"), "id-token-invalid"),
     "of another type": (lambda x: x.header.update(typ="at+jwt"), "id-token-invalid"),
-    "by a key that nobody named": (lambda x: setattr(x, "number", 1), "provider-key-unknown"),
+    "by a key that nobody named": (lambda x: vars(x).update(number=1), "provider-key-unknown"),
     "by another key under its name": (
-        lambda x: (setattr(x, "number", 1), x.header.update(kid="ES256-0")),
+        lambda x: (vars(x).update(number=1), x.header.update(kid="ES256-0")),
         "id-token-invalid",
     ),
     "with another algorithm": (
-        lambda x: (setattr(x, "alg", "RS256"), x.header.update(kid="ES256-0")),
+        lambda x: (vars(x).update(alg="RS256"), x.header.update(kid="ES256-0")),
         "id-token-invalid",
     ),
 }

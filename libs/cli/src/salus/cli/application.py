@@ -69,6 +69,8 @@ COMMANDS = {
     "catalogue": Place("catalogue:app", "Facts"),
     "party": Place("parties:app", "People and access"),
     "member": Place("members:app", "People and access"),
+    "provider": Place("login_providers:app", "People and access"),
+    "login": Place("logins:login", "People and access"),
     "approve": Place("approvals:approve", "People and access"),
     "consent": Place("consents:app", "People and access"),
     "policy": Place("policies:app", "People and access"),

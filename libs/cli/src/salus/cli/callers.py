@@ -14,6 +14,7 @@ import typer
 from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
 from salus.cli.service_answers import read_answer
+from salus.cli.session_keys import load_session
 from salus.cli.state import require_service, running_folder
 from salus.client import RequestSigner
 from salus.client.bounded_http import bounded_client
@@ -59,7 +60,7 @@ As = Annotated[
     str,
     typer.Option(
         "--as",
-        help="Whose key to use: operator, a service, or a name given to `party register`.",
+        help="Whose key to use: operator, a service, or a name given to `party register` or `login`.",
         autocompletion=complete_caller,
     ),
 ]
@@ -118,6 +119,8 @@ def signer_in(
     for path in (party_key_file(folder, name), folder.key_file(name)):
         if path.exists():
             return LocalSigner(given_key(path), key_id)
+    if (session := load_session(folder, name)) is not None:
+        return LocalSigner(session.key, session.key_id)
     known = ", ".join(names_of_parties(folder)) or "-"
     raise CommandError(
         Exit.USAGE, f"there is no key called {shown(name)}; there are operator, the services and: {known}"

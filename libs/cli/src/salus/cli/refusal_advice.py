@@ -32,6 +32,7 @@ ADVICE: Mapping[str, str] = {
     "policies-changed": "another policy set came into force: look with `salus policy list`, and ask again",
     "policies-invalid": "`salus policy check FOLDER` names what is wrong, and where",
     "policy-set-in-force": "there is nothing to do",
+    "provider-exists": "`salus provider list` shows it; `salus provider withdraw` ends it first",
     "role-held": "there is nothing to do",
     "role-not-for-kind": "docs/rights.md says which kind of party holds which role",
     "role-not-held": "there is nothing to do",
@@ -42,6 +43,8 @@ ADVICE: Mapping[str, str] = {
     "unauthenticated": "is the key of a party of this network and not revoked, and is the clock right? "
     "For a key that was added later, and a holder that is no did:key, give --key-id",
     "unknown-key": "`salus party show` lists the keys",
+    "session-key": "sign with a key of your own: --as or --key",
+    "unknown-provider": "`salus provider list` shows those in force",
     "unknown-member": "--member: register the organisation first, as `--kind member`",
     "wrong-epoch": "somebody assigned partitions since: run the command again",
     "unknown-party": "`salus party list` shows who is registered",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from salus.cli.network_access import KeyFacts, PartyFacts
 from salus.cli.proven_keys import ProvenKey, check_possession, fingerprint
 from salus.cli.schema_display import require_schema, schema_lines
 from salus.events.contexts.identity import AddedShard
+from salus.events.contexts.identity_login import ProviderKey
 from salus.events.signed_request import Asked
 from salus.ledger.json_reader import JsonError, read_json
 
@@ -76,6 +78,21 @@ class _Assignment(_Body, frozen=True, forbid_unknown_fields=True):
     epoch: int
     shards: tuple[_Shard, ...]
     added: tuple[AddedShard, ...] = ()
+
+
+class _Provider(_Body, frozen=True, forbid_unknown_fields=True):
+    provider: str
+    member: str
+    issuer: str
+    client: str
+    did_claim: str
+    session_s_max: int
+    keys: tuple[ProviderKey, ...]
+    acr: tuple[str, ...] = ()
+
+
+class _ProviderKeys(_Body, frozen=True, forbid_unknown_fields=True):
+    keys: tuple[ProviderKey, ...]
 
 
 class _Replacement(_Body, frozen=True, forbid_unknown_fields=True):
@@ -255,6 +272,31 @@ def _activates_policies(name: str, asked: Asked, request: ApprovalRequest, _at: 
     return Act(name, digest, tuple(lines))
 
 
+def _adds_provider(name: str, asked: Asked, _request: ApprovalRequest, _at: datetime) -> Act:
+    body = _body(asked, _Provider)
+    lines = [
+        styled("[bold]let people log in at[/] {}, called {}", body.issuer, body.provider),
+        styled("  who act for {}, as its claim {} names them", body.member, body.did_claim),
+        styled("  with the client {}, for {} s", body.client, body.session_s_max),
+        styled("  authenticated as {}", ", ".join(body.acr) or "the provider likes"),
+        *_provider_key_lines(body.keys),
+    ]
+    return Act(name, body.provider, tuple(lines))
+
+
+def _replaces_provider_keys(name: str, asked: Asked, _request: ApprovalRequest, _at: datetime) -> Act:
+    lines = [styled("[bold]take logins at[/] {}", asked.path[1])]
+    return Act(name, asked.path[1], (*lines, *_provider_key_lines(_body(asked, _ProviderKeys).keys)))
+
+
+def _provider_key_lines(keys: tuple[ProviderKey, ...]) -> list[Text]:
+    lines = [styled("  that are signed with one of these keys, and with no other:")]
+    for key in keys:
+        digest = sha256(msgspec.json.encode(key)).hexdigest()
+        lines.append(styled("  {} {}, SHA-256 {}", key.alg, key.kid, digest))
+    return lines
+
+
 _Describe = Callable[[str, Asked, ApprovalRequest, datetime], Act]
 _ACTS: Mapping[str, tuple[str, tuple[str | None, ...], _Describe]] = {
     "register": ("POST", ("parties",), _registers),
@@ -267,6 +309,8 @@ _ACTS: Mapping[str, tuple[str, tuple[str | None, ...], _Describe]] = {
     "assign-shards": ("POST", ("shards",), _assigns_shards),
     "activate-event-type": ("POST", ("event-types", None, "activate"), _activates_type),
     "withdraw-event-type": ("POST", ("event-types", None, "withdraw"), _withdraws_type),
+    "add-provider": ("POST", ("providers",), _adds_provider),
+    "replace-provider-keys": ("POST", ("providers", None, "keys"), _replaces_provider_keys),
     "activate-policies": ("POST", ("policies", None, "activate"), _activates_policies),
     "withdraw-role": ("DELETE", ("parties", None, "roles", None), _withdraws_role),
 }

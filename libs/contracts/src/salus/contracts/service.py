@@ -79,6 +79,8 @@ class ContractService(Generic[SettingsT, WorldT]):
     needs: Mapping[str, Callable[[SettingsT], Awaitable[object]]] = field(default_factory=dict)
     # Paths below which bodies are streams, and the routes limit them.
     streams: tuple[str, ...] = ()
+    # Paths whose bodies anybody may send, for who sends one is told by it alone.
+    open_bodies: tuple[str, ...] = ()
     # Whether commands may need a second party's approval.
     approvals: bool = False
 
@@ -145,6 +147,7 @@ async def open_app(
             streams=service.streams,
             supervisor=dependencies.supervisor,
             admit=dependencies.authenticate.admit,
+            open_bodies=service.open_bodies,
         )
         service.install(app, dependencies, world)
         yield app

@@ -318,15 +318,25 @@ def guard_bodies(
     *,
     streams: tuple[str, ...],
     admit: Admit | None = None,
+    open_bodies: tuple[str, ...] = (),
     values_max: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Answer 413 `too-large`, 408 `too-slow` and 422 `malformed-json` to bodies that are, declared or not.
 
-    Without `admit` anybody may send a body, and is told 503 `busy` where all together send too much; it has
-    VALUES_MAX values, or `values_max` of its path.
+    Without `admit`, and on the paths `open_bodies`, anybody may send a body, and is told 503 `busy` where all
+    together send too much; it has VALUES_MAX values, or `values_max` of its path.
     """
     app.add_exception_handler(BodyTooLargeError, _too_large)
     app.add_exception_handler(BodyTooSlowError, _too_slow)
     app.add_exception_handler(BodyNotJsonError, _not_json)
     app.add_exception_handler(BodyRefusedError, _refused)
-    app.add_middleware(BodyGuard, streams=streams, admit=admit or _admission_of_anybody(values_max))
+    anybody = _admission_of_anybody(values_max)
+    admits = anybody if admit is None else _admission_but(open_bodies, admit, anybody)
+    app.add_middleware(BodyGuard, streams=streams, admit=admits)
+
+
+def _admission_but(paths: tuple[str, ...], admit: Admit, anybody: Admit) -> Admit:
+    def admission(request: Request, size: int) -> AbstractAsyncContextManager[Admission]:
+        return (anybody if request.scope["path"] in paths else admit)(request, size)
+
+    return admission

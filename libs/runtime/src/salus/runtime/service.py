@@ -88,13 +88,15 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     away: tuple[type[Exception], ...] = (),
     supervisor: Supervisor | None = None,
     admit: Admit | None = None,
+    open_bodies: tuple[str, ...] = (),
     values_max: Mapping[str, int] = MappingProxyType({}),
 ) -> FastAPI:
     """Return an app that answers /healthz, /readyz and /metrics; the service adds its own routes.
 
     Bodies are limited and their JSON is read strictly, but those of paths that begin with one of `streams`:
     there the service does it. No other body is read before `admit`, if there is one, has passed its sender
-    and said what is parsed of it; without it `values_max` tells which paths take more values than others.
+    and said what is parsed of it, but those of the paths `open_bodies`, which anybody may send. For these,
+    and without it, `values_max` tells which paths take more values than others.
     `away` are the errors that mean that the database is away; who has none need not load its library.
     The tasks of `supervisor` are checks as well: who has stopped working beside the requests is not ready.
     """
@@ -114,7 +116,7 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     )
     problems.install(app, away=away)
     app.include_router(api_page.routes(name=settings.service_name, version=app.version))
-    guard_bodies(app, streams=streams, admit=admit, values_max=values_max)
+    guard_bodies(app, streams=streams, admit=admit, open_bodies=open_bodies, values_max=values_max)
     guard_headers(app, streams=streams)
     guard_operator_paths(app)
     looks = _Looks(checks, supervisor)

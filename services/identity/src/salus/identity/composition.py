@@ -9,11 +9,13 @@ from fastapi import FastAPI
 from salus.contracts.dependencies import Dependencies
 from salus.identity.api import routes
 from salus.identity.event_types_api import event_type_routes
-from salus.identity.folded import EVENT_TYPES, PARTIES, SHARDS, FoldedParties
+from salus.identity.folded import EVENT_TYPES, PARTIES, PROVIDERS, SHARDS, FoldedParties
 from salus.identity.handlers import found_network
 from salus.identity.ports import World
+from salus.identity.providers_api import provider_routes
 from salus.identity.settings import Settings
 from salus.identity.shards_api import shard_routes
+from salus.identity.token_api import token_routes
 from salus.messaging import partitions_of
 
 
@@ -45,3 +47,8 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     app.include_router(
         event_type_routes(types, authenticate=around.authenticate, ring=around.ring, now=around.now)
     )
+    providers = around.host(PROVIDERS)
+    app.include_router(
+        provider_routes(providers, authenticate=around.authenticate, ring=around.ring, now=around.now)
+    )
+    app.include_router(token_routes(around.writer, ring=around.ring, now=around.now))

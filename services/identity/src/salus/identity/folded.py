@@ -10,7 +10,7 @@ from salus.contracts.contract import Contract
 from salus.contracts.keyset import KeysetPage, KeysetQuery
 from salus.contracts.ports import Fold, States
 from salus.contracts.table_projection import Row, TableProjection, text_column
-from salus.identity import event_types
+from salus.identity import event_types, logins
 from salus.identity.domain import PartyState, evolve
 from salus.identity.ports import PartyFilter
 from salus.identity.shards import ShardingState, concerns
@@ -71,6 +71,13 @@ EVENT_TYPES = Contract(
     state=event_types.EventTypeState,
     evolve=event_types.evolve,
     aggregate=event_types.concerns,
+)
+PROVIDERS = Contract(
+    kind="login-provider",
+    topic=IDENTITY_TOPIC,
+    state=logins.ProviderState,
+    evolve=logins.evolve,
+    aggregate=logins.concerns,
 )
 
 

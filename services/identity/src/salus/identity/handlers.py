@@ -17,6 +17,7 @@ from salus.events.membership import Membership
 from salus.events.requests import Request
 from salus.events.rights import Actor
 from salus.identity.domain import AddKey, Command, PartyState, Register, RevokeKey, WithdrawRole, decide
+from salus.identity.logins import end_session, require_key_of_party
 from salus.identity.ports import World
 from salus.runtime.auth import party_that_signed
 from salus.runtime.network import FoundingParty, Network
@@ -58,6 +59,8 @@ async def execute(  # noqa: PLR0913  # what a command goes by
         asking = actor if actor.founding else as_known(actor, ring, at=at)
         operators = ring.operators(at=at)
         kind = command.kind if isinstance(command, Register) else state.kind
+        if isinstance(command, RevokeKey) and command.key_id in ring.logins.keys:
+            return end_session(state, command, actor=asking, operators=operators, logins=ring.logins)
         event = decide(
             state,
             command,
@@ -69,6 +72,7 @@ async def execute(  # noqa: PLR0913  # what a command goes by
             membership=membership_of(command, did, ring),
         )
         if not actor.founding:
+            require_key_of_party(event, ring.logins)
             # network.json vouches for those whom it names.
             require_possession(command, event, state=state, network=ring.network, at=at)
         return event

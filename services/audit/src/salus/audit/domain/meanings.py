@@ -6,7 +6,17 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from salus.audit.domain.entry import Activity, Facts, Severity
-from salus.events.contexts import clinical, consent, identity, lab, ledger, network, pharma, storage
+from salus.events.contexts import (
+    clinical,
+    consent,
+    identity,
+    identity_login,
+    lab,
+    ledger,
+    network,
+    pharma,
+    storage,
+)
 from salus.events.event_types import EventData
 from salus.events.membership import MembershipFact
 
@@ -145,6 +155,46 @@ def _event_type_activated(data: identity.EventTypeActivated) -> Facts:
 @describes(identity.EventTypeWithdrawn)
 def _event_type_withdrawn(data: identity.EventTypeWithdrawn) -> Facts:
     return _event_type(data.type, f"Events of the type {data.type} are not taken any more.", Severity.MEDIUM)
+
+
+@describes(identity_login.ProviderAdded)
+def _provider_added(data: identity_login.ProviderAdded) -> Facts:
+    summary = f"People of {short(data.member)} log in at the provider {data.provider}."
+    return _provider(data.provider, summary, Severity.HIGH)
+
+
+@describes(identity_login.ProviderKeysReplaced)
+def _provider_keys_replaced(data: identity_login.ProviderKeysReplaced) -> Facts:
+    return _provider(data.provider, f"The keys of the provider {data.provider} were replaced.")
+
+
+@describes(identity_login.ProviderWithdrawn)
+def _provider_withdrawn(data: identity_login.ProviderWithdrawn) -> Facts:
+    return _provider(data.provider, f"Nobody logs in at the provider {data.provider} any more.")
+
+
+def _provider(name: str, summary: str, severity: Severity = Severity.MEDIUM) -> Facts:
+    return Facts(
+        activity=Activity.RULES_CHANGED,
+        action="U",
+        severity=severity,
+        summary=summary,
+        object=name,
+        object_kind="login-provider",
+    )
+
+
+@describes(identity_login.SessionOpened)
+def _session_opened(data: identity_login.SessionOpened) -> Facts:
+    return Facts(
+        activity=Activity.KEY_ADDED,
+        action="C",
+        severity=Severity.INFORMATIONAL,
+        summary=f"{short(data.did)} logged in at the provider {data.provider}.",
+        party=data.did,
+        object=data.key.id,
+        object_kind="session",
+    )
 
 
 def _event_type(name: str, summary: str, severity: Severity = Severity.LOW) -> Facts:

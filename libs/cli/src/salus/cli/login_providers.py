@@ -1,0 +1,158 @@
+"""`salus provider`: at which OpenID providers people of which member log in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.table import Table
+
+from salus.cli.callers import As, KeyFile, KeyId
+from salus.cli.console import Json, emit, out
+from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
+from salus.cli.openid import keys_of, metadata_of
+from salus.cli.party_commands import PartyCommand, ToApprove, target_of
+from salus.cli.service_answers import read_answer
+from salus.events.contexts.identity_login import ProviderKey
+
+app = typer.Typer(no_args_is_help=True, help="OpenID providers at which people of members log in.")
+HOURS_8 = 8 * 3600
+
+Provider = Annotated[str, typer.Argument(metavar="NAME", help="What the network calls the provider.")]
+Jwks = Annotated[
+    str | None, typer.Option(help="URL of its keys, where they are at another host than the issuer.")
+]
+
+
+class ProviderFacts(msgspec.Struct, frozen=True):
+    """A provider in force, as identity tells it."""
+
+    provider: str
+    member: str
+    issuer: str
+    client: str
+    did_claim: str
+    acr: tuple[str, ...]
+    session_s_max: int
+    keys: tuple[ProviderKey, ...]
+
+
+class _Providers(msgspec.Struct, frozen=True):
+    providers: tuple[ProviderFacts, ...]
+
+
+async def provider_facts(network: NetworkAccess, name: str) -> ProviderFacts:
+    """Return a provider in force; raises CommandError."""
+    return read_answer("identity", await network.ask(target_of("providers", name)), ProviderFacts)
+
+
+@app.command()
+def add(  # the options of one request
+    name: Provider,
+    member: Annotated[str, typer.Option(help="Whose people log in there: a DID, or a name.")],
+    issuer: Annotated[str, typer.Option(help="The provider's issuer, a URL.")],
+    client: Annotated[str, typer.Option(help="The network's client id there, a client of its own.")],
+    did_claim: Annotated[
+        str, typer.Option(help="The claim of its ID tokens that has a person's DID.")
+    ] = "salus_did",
+    acr: Annotated[
+        list[str] | None, typer.Option(help="A level of authentication that is enough; give each.")
+    ] = None,
+    session_s_max: Annotated[
+        int, typer.Option("--session-s-max", min=60, max=86_400, help="How long a session lasts.")
+    ] = HOURS_8,
+    jwks: Jwks = None,
+    to_approve: ToApprove = None,
+    as_name: As = "operator",
+    key: KeyFile = None,
+    key_id: KeyId = None,
+    directory: Directory = None,
+    identity: IdentityUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Let people of a member log in at an OpenID provider; two operators do this.
+
+    Its keys are read from the provider now and stand in the request, so that everybody judges logins alike.
+    When it changes them, its member runs `salus provider keys`.
+    """
+    network = NetworkAccess.of(directory, identity)
+    command = PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
+    body = {
+        "provider": name,
+        "member": network.did_of(member),
+        "issuer": issuer,
+        "client": client,
+        "did_claim": did_claim,
+        "acr": acr or [],
+        "session_s_max": session_s_max,
+        "keys": msgspec.to_builtins(asyncio.run(_keys(issuer, jwks))),
+    }
+    command.run(f"people of {body['member']} log in at {name}", target=target_of("providers"), body=body)
+
+
+@app.command("list")
+def list_providers(directory: Directory = None, identity: IdentityUrl = None, as_json: Json = False) -> None:
+    """List the providers at which people log in."""
+    network = NetworkAccess.of(directory, identity)
+    told = read_answer("identity", asyncio.run(network.ask("/providers")), _Providers).providers
+    if as_json:
+        emit(msgspec.to_builtins(told))
+        return
+    table = Table("name", "issuer", "client", "levels", "keys", box=None, header_style="bold")
+    table.add_column("member", no_wrap=True)
+    for one in told:
+        kids = ", ".join(key.kid for key in one.keys)
+        table.add_row(one.provider, one.issuer, one.client, ", ".join(one.acr) or "any", kids, one.member)
+    out.print(table)
+
+
+@app.command("keys")
+def replace_keys(
+    name: Provider,
+    jwks: Jwks = None,
+    to_approve: ToApprove = None,
+    as_name: As = "operator",
+    key: KeyFile = None,
+    key_id: KeyId = None,
+    directory: Directory = None,
+    identity: IdentityUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Take the keys that the provider has now in the place of the ones before; its member does this.
+
+    Run it now and then, as from cron: it sends nothing if they are the same.
+    """
+    network = NetworkAccess.of(directory, identity)
+    command = PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
+    known = asyncio.run(provider_facts(network, name))
+    keys = asyncio.run(_keys(known.issuer, jwks))
+    if set(keys) == set(known.keys):
+        if as_json:
+            emit(msgspec.to_builtins(known))
+        else:
+            out.print(f"the keys of {name} are the same", highlight=False, soft_wrap=True)
+        return
+    body = {"keys": msgspec.to_builtins(keys)}
+    command.run(f"the keys of {name} are replaced", target=target_of("providers", name, "keys"), body=body)
+
+
+@app.command()
+def withdraw(
+    name: Provider,
+    as_name: As = "operator",
+    key: KeyFile = None,
+    key_id: KeyId = None,
+    directory: Directory = None,
+    identity: IdentityUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Let nobody log in there any more, and end the sessions that it gave, at once."""
+    network = NetworkAccess.of(directory, identity)
+    command = PartyCommand(network, network.signer(as_name, key, key_id), None, as_json)
+    command.run(f"nobody logs in at {name} any more", target=target_of("providers", name, "withdraw"))
+
+
+async def _keys(issuer: str, jwks: str | None) -> tuple[ProviderKey, ...]:
+    return await keys_of(await metadata_of(issuer), jwks)

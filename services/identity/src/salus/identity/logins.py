@@ -1,0 +1,128 @@
+"""The law of logging in: who names providers, and what an exchange opens. Pure, as `domain` is.
+
+There is one aggregate a provider, named by it. What providers and sessions come to is `salus.events.logins`,
+which everybody follows who judges; here is only what a command becomes, and what is done already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+import msgspec
+
+from salus.events.contexts.identity import KeyRevoked
+from salus.events.contexts.identity_login import (
+    ProviderAdded,
+    ProviderKeysReplaced,
+    ProviderWithdrawn,
+    SessionOpened,
+)
+from salus.events.event_types import EventData
+from salus.events.jws import parse_jws
+from salus.events.keyring import KeyRing
+from salus.events.login_rights import (
+    LoginStanding,
+    objection_to_asking_by_session,
+    objection_to_person,
+    objection_to_provider,
+)
+from salus.events.logins import Logins, ProviderFact
+from salus.events.parties import Operator
+from salus.events.requests import RequestedData
+from salus.events.rights import Act, Actor, objection_to, target_of
+from salus.events.sessions import LoginError, session_of
+from salus.identity.domain import PartyState, RevokeKey
+from salus.runtime.refusal import Refusal, require
+
+_STATUS = {
+    "not-permitted": 403,
+    "second-operator-needed": 403,
+    "unknown-provider": 404,
+    "unknown-member": 422,
+    "invalid-provider-key": 422,
+}
+
+
+class ProviderState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was stated of a provider: whether people log in there, and the names of its keys."""
+
+    in_force: bool = False
+    kids: tuple[str, ...] = ()
+
+
+def concerns(subject: str, event: EventData) -> str | None:
+    """Name the aggregate that an event of the identity topic belongs to, if it is one of ours."""
+    return subject if isinstance(event, ProviderFact) else None
+
+
+def evolve(state: ProviderState, event: EventData) -> ProviderState:
+    """Return the state after the event."""
+    match event:
+        case ProviderAdded() | ProviderKeysReplaced():
+            return ProviderState(in_force=True, kids=tuple(key.kid for key in event.keys))
+        case ProviderWithdrawn():
+            return ProviderState()
+        case _:
+            return state
+
+
+def standing_of(ring: KeyRing) -> LoginStanding:
+    """Return what providers and sessions are judged by now."""
+    return LoginStanding(ring.logins, ring.parties, ring.memberships, ring.network)
+
+
+def decide(
+    fact: ProviderFact, *, actor: Actor, operators: Collection[Operator], standing: LoginStanding
+) -> ProviderFact:
+    """Return the fact that was asked for.
+
+    Raises:
+        Refusal: with a code of `objection_to_provider`.
+    """
+    objection = objection_to_provider(fact, actor, operators, standing)
+    if objection is not None:
+        raise Refusal(objection.code, objection.why, status=_STATUS.get(objection.code, 409))
+    return fact
+
+
+def open_session(body: bytes, proof: str, *, standing: LoginStanding, at: datetime) -> SessionOpened:
+    """Return the session that an exchange opens now.
+
+    Raises:
+        LoginError: form, proof or ID token are not good, or that person may not have it.
+    """
+    providers, network = standing.logins.providers.values(), standing.network
+    opened = session_of(body=body, proof=proof, providers=providers, network=network, at=at)
+    objection = objection_to_person(opened, standing)
+    if objection is not None:
+        raise LoginError("invalid_grant", objection.code, objection.why)
+    return opened
+
+
+def end_session(
+    state: PartyState, command: RevokeKey, *, actor: Actor, operators: Collection[Operator], logins: Logins
+) -> KeyRevoked:
+    """Return the fact that the key of a session of that person signs no more; it may be her last.
+
+    Raises:
+        Refusal: `not-permitted`, `second-operator-needed` or `unknown-key`.
+    """
+    target = target_of(state.kind, state.roles, state.member)
+    relation = actor.relation_to(state.did, state.kind, state.member)
+    require(objection_to(Act.REVOKE_KEY, target, relation, actor=actor, operators=operators))
+    known = logins.keys[command.key_id]
+    if known.did != state.did or known.revoked_at is not None:
+        raise Refusal("unknown-key", "the party has no such session, or it is over", status=404)
+    return KeyRevoked(did=state.did, key_id=command.key_id, reason=command.reason, request=actor.request)
+
+
+def require_key_of_party(data: EventData, logins: Logins) -> None:
+    """Raise Refusal `session-key` if it was asked for in a session, and is more than a session's end."""
+    assert isinstance(data, RequestedData)  # noqa: S101  # identity states nothing else
+    asked, approved = _kid_of(data.request.proof), _kid_of(data.request.approval)
+    require(objection_to_asking_by_session(data, asked=asked, approved=approved, logins=logins))
+
+
+def _kid_of(token: str | None) -> str | None:
+    return None if token is None else parse_jws(token).kid
