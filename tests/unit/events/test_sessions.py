@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -305,8 +305,6 @@ def _proof_with(one: Login, **changes: Any) -> str:
 
 
 def _unpadded(part: str) -> bytes:
-    from base64 import urlsafe_b64decode  # noqa: PLC0415  # used once
-
     return urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 

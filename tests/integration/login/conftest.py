@@ -1,0 +1,81 @@
+"""A real OpenID provider, installed once from its registry by its lock file, into `.venv/salus-login`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+PLACE = HERE.parents[2] / ".venv" / "salus-login"
+INSTALL_S_MAX = 280
+STARTS_S_MAX = 60
+StartProvider = Callable[[Mapping[str, str]], Coroutine[Any, Any, str]]
+
+
+def tool(name: str) -> str:
+    """Return where a tool is; without it the test is skipped, but in CI."""
+    found = shutil.which(name)
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{name} is not installed, and CI has to have it")
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+@pytest.fixture(scope="session")
+def installed() -> Path:
+    """Return the folder with the provider's program and the packages that it needs."""
+    npm = tool("npm")
+    files = [HERE / name for name in ("package.json", "package-lock.json", "provider.mjs")]
+    digest = sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    folder = PLACE / digest
+    if not (folder / "complete").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copy(file, folder)
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=optional"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=INSTALL_S_MAX)
+        (folder / "complete").touch()
+    return folder
+
+
+@pytest.fixture
+async def start_provider(installed: Path) -> AsyncIterator[StartProvider]:
+    """Return what starts the provider, at which the people of these names have these DIDs: its issuer."""
+    async with AsyncExitStack() as running:
+
+        async def start(people: Mapping[str, str]) -> str:
+            return await running.enter_async_context(_provider(installed, people))
+
+        yield start
+
+
+@asynccontextmanager
+async def _provider(folder: Path, people: Mapping[str, str]) -> AsyncIterator[str]:
+    process = await asyncio.create_subprocess_exec(
+        tool("node"),
+        "provider.mjs",
+        cwd=folder,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "PEOPLE": json.dumps(dict(people))},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(STARTS_S_MAX):
+            yield (await process.stdout.readline()).decode().strip()
+    finally:
+        process.stdin.close()
+        await process.communicate()

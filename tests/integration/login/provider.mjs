@@ -1,0 +1,32 @@
+// A real OpenID provider: panva's oidc-provider, with one client and the people that PEOPLE names.
+// It writes its issuer on one line once it listens, and ends with its standard input.
+import { createHash } from 'node:crypto';
+import { createServer } from 'node:http';
+import Provider from 'oidc-provider';
+
+const people = JSON.parse(process.env.PEOPLE);
+const server = createServer();
+server.listen(0, '127.0.0.1', () => {
+  const issuer = `http://127.0.0.1:${server.address().port}`;
+  const provider = new Provider(issuer, {
+    clients: [
+      {
+        client_id: 'salus',
+        redirect_uris: ['http://127.0.0.1/callback'],
+        application_type: 'native',
+        token_endpoint_auth_method: 'none',
+        subject_type: 'pairwise',
+        require_auth_time: true,
+      },
+    ],
+    claims: { openid: ['sub', 'salus_did'] },
+    conformIdTokenClaims: false,
+    features: { devInteractions: { enabled: true } },
+    subjectTypes: ['pairwise'],
+    pairwiseIdentifier: (_, account) => createHash('sha256').update(account).digest('hex').slice(0, 32),
+    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, salus_did: people[id] }) }),
+  });
+  server.on('request', provider.callback());
+  console.log(issuer);
+});
+process.stdin.on('end', () => process.exit(0)).resume();

@@ -1,0 +1,187 @@
+"""People log in at a real OpenID provider, from the command line, and sign what they ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.integration.login.browser import log_in
+from tests.integration.login.conftest import StartProvider
+
+from salus.cli.exits import Exit
+from salus.cli.openid import exchange_code, metadata_of
+from salus.client.dpop import make_proof
+from salus.contracts.service import open_app
+from salus.devkit.platform import Platform
+from salus.events.dpop import base64url, thumbprint_of
+from salus.events.sessions import nonce_of
+from salus.events.token_exchange import form_of
+from salus.identity.__main__ import SERVICE
+from salus.identity.settings import Settings
+
+SHOWN_S_MAX = 120
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where `salus` is run, with this state folder."""
+
+    state: Path
+
+    async def start(self, *words: str | Path) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "salus.cli", *map(str, words)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "SALUS_STATE": str(self.state), "COLUMNS": "200"},
+        )
+
+    async def run(self, *words: str | Path) -> tuple[int, str, str]:
+        process = await self.start(*words)
+        out, err = await process.communicate()
+        return process.returncode or 0, out.decode(), err.decode()
+
+    async def done(self, *words: str | Path) -> str:
+        code, out, err = await self.run(*words)
+        assert code == 0, f"{words}: {err}"
+        return out
+
+    async def log_in(self, name: str, *words: str) -> tuple[int, str, str]:
+        """Run `salus login`, and do with the address that it shows what somebody does in a browser."""
+        process = await self.start("login", "north", "--no-browser", *words)
+        assert process.stderr is not None
+        async with asyncio.timeout(SHOWN_S_MAX):
+            shown = (await process.stderr.readline()).decode()
+            redirected = await log_in("http" + shown.partition("http")[2].strip(), name)
+            async with httpx.AsyncClient(trust_env=False, timeout=60) as browser:
+                await browser.get(redirected.replace("state=", "state=x"))
+                await browser.get(redirected)
+            out, err = await process.communicate()
+        return process.returncode or 0, out.decode(), err.decode()
+
+
+@pytest.fixture
+async def platform(platform_factory: Any) -> Platform:
+    """A platform of which identity alone runs."""
+    made: Platform = await platform_factory(start=False)
+    await made.start_parts()
+    await made.start_services(["identity"])
+    return made
+
+
+@asynccontextmanager
+async def replica(platform: Platform, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Another identity beside the one that runs, with a database of its own."""
+    settings = Settings(
+        kafka_bootstrap=platform.addresses.kafka_bootstrap,
+        network_file=platform.network.file,
+        signing_key_file=platform.network.key_file("identity"),
+        database_url=f"sqlite+aiosqlite:///{folder / 'replica.db'}",
+        http_port=0,
+    )
+    async with open_app(SERVICE, settings) as app:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://identity") as client:
+            yield client
+
+
+async def id_token_for(key: Ed25519PrivateKey, issuer: str, *, network: str) -> str:
+    """Log nora in by hand, for this key, and return the ID token."""
+    metadata = await metadata_of(issuer)
+    verifier, redirect = secrets.token_urlsafe(48), "http://127.0.0.1:9/callback"
+    asked = {
+        "client_id": "salus",
+        "response_type": "code",
+        "redirect_uri": redirect,
+        "scope": "openid",
+        "nonce": nonce_of(thumbprint_of(key.public_key()), network=network),
+        "code_challenge": base64url(sha256(verifier.encode()).digest()),
+        "code_challenge_method": "S256",
+    }
+    back = await log_in(f"{metadata.authorization_endpoint}?{urlencode(asked)}", "nora")
+    form = {
+        "grant_type": "authorization_code",
+        "code": parse_qs(urlsplit(back).query)["code"][0],
+        "redirect_uri": redirect,
+        "client_id": "salus",
+        "code_verifier": verifier,
+    }
+    return await exchange_code(metadata, form)
+
+
+async def exchange(client: httpx.AsyncClient, id_token: str, proof: str) -> httpx.Response:
+    headers = {"DPoP": proof, "Content-Type": "application/x-www-form-urlencoded"}
+    return await client.post("/token", content=form_of(id_token), headers=headers)
+
+
+def proof_of(key: Ed25519PrivateKey) -> str:
+    return make_proof(key, method="POST", url="http://identity/token", now=datetime.now(UTC))
+
+
+async def test_a_nurse_logs_in_signs_with_the_session_and_is_out_when_it_ends(
+    platform: Platform, start_provider: StartProvider, tmp_path: Path
+) -> None:
+    machine = Machine(platform.state.folder)
+    hospital = json.loads(await machine.done("party", "register", "hospital", "--kind", "member", "--json"))
+    person = ("party", "register", "nora", "--kind", "person", "--member", "hospital", "--as", "hospital")
+    nora = json.loads(await machine.done(*person, "--role", "clinician", "--json"))["did"]
+    issuer = await start_provider({"nora": nora, "boss": hospital["did"]})
+    added = ("provider", "add", "north", "--member", "hospital", "--issuer", issuer, "--client", "salus")
+    await machine.done(*added)
+    same = await machine.done("provider", "keys", "north", "--as", "hospital")
+    listed = json.loads(await machine.done("provider", "list", "--json"))
+
+    code, out, err = await machine.log_in("nora", "--name", "shift", "--json")
+    assert code == 0, err
+    session = json.loads(out)["key_id"]
+    nobody = await machine.log_in("boss", "--name", "boss")
+    add_key = await machine.run("party", "add-key", nora, "--as", "shift")
+    out_now = await machine.done("party", "revoke-key", nora, session, "--reason", "left", "--as", "shift")
+    after = await machine.run("party", "revoke-key", nora, session, "--reason", "left", "--as", "shift")
+
+    assert "are the same" in same
+    assert [one["issuer"] for one in listed] == [issuer]
+    assert nobody[0] == Exit.NO
+    assert "not-of-provider" in nobody[2]
+    assert (add_key[0], "session-key" in add_key[2]) == (Exit.NO, True), add_key
+    assert out_now
+    assert "key-revoked" in after[2]
+
+    # What was exchanged is refused by another replica, and by one that starts afterwards.
+    async with replica(platform, tmp_path) as first:
+        origin = str(platform.network.read()["origin"])
+        key, thief = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+        id_token, proof = await id_token_for(key, issuer, network=origin), proof_of(key)
+        stolen = await exchange(first, id_token, proof_of(thief))
+        opened = await exchange(first, id_token, proof)
+        again = [await exchange(first, id_token, sent) for sent in (proof, proof_of(key))]
+    url = platform.service_url("identity")
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as running:
+        again.append(await exchange(running, id_token, proof))
+    (tmp_path / "later").mkdir()
+    async with replica(platform, tmp_path / "later") as later:
+        again.append(await exchange(later, id_token, proof_of(key)))
+    await machine.done("provider", "withdraw", "north", "--as", "hospital")
+    closed = await machine.run("login", "north", "--no-browser")
+
+    assert stolen.json()["code"] == "key-not-of-login"
+    assert (opened.status_code, opened.json()["did"]) == (200, nora)
+    assert {answer.status_code for answer in again} == {400}
+    assert {answer.json()["code"] for answer in again} <= {"token-used", "dpop-proof-expired"}
+    assert [answer.json()["code"] for answer in again].count("token-used") >= 1
+    assert "unknown-provider" in closed[2]
