@@ -65,6 +65,9 @@ Besides:
   `member-expelled`), but a patient as such. Nobody joins it or gets a role there. Keys are revoked and roles
   withdrawn as the tables say; a key is added while it is suspended, and later to a patient alone
   ([why](decisions/a-suspended-member-is-silent.md)).
+- A login provider speaks for the people of one member (*itself* in its tables), who are no operators. A
+  session that it gives signs requests and asks for no fact of identity but the end of a session
+  (`session-key`; [why](decisions/a-login-is-judged-by-everybody.md)).
 - Adding a shard needs two operators, for it brings a key that the ledger is believed by. Moving partitions
   needs one.
 """
