@@ -75,7 +75,8 @@ async def _provider(folder: Path, people: Mapping[str, str]) -> AsyncIterator[st
     assert process.stdout is not None
     try:
         async with asyncio.timeout(STARTS_S_MAX):
-            yield (await process.stdout.readline()).decode().strip()
+            issuer = (await process.stdout.readline()).decode().strip()
+        yield issuer
     finally:
         process.stdin.close()
         await process.communicate()

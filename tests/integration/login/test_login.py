@@ -151,15 +151,21 @@ async def test_a_nurse_logs_in_signs_with_the_session_and_is_out_when_it_ends(
     session = json.loads(out)["key_id"]
     nobody = await machine.log_in("boss", "--name", "boss")
     add_key = await machine.run("party", "add-key", nora, "--as", "shift")
-    out_now = await machine.done("party", "revoke-key", nora, session, "--reason", "left", "--as", "shift")
-    after = await machine.run("party", "revoke-key", nora, session, "--reason", "left", "--as", "shift")
+    kept = platform.network.folder / "keys/sessions/shift.pem"
+    stolen_key = kept.read_bytes()
+    await machine.done("logout", "shift")
+    is_gone = not kept.exists()
+    kept.write_bytes(stolen_key)
+    kept.chmod(0o600)
+    by_key = ("--key", kept, "--key-id", session)
+    after = await machine.run("party", "revoke-key", nora, session, "--reason", "left", *by_key)
 
     assert "are the same" in same
     assert [one["issuer"] for one in listed] == [issuer]
     assert nobody[0] == Exit.NO
     assert "not-of-provider" in nobody[2]
     assert (add_key[0], "session-key" in add_key[2]) == (Exit.NO, True), add_key
-    assert out_now
+    assert is_gone
     assert "key-revoked" in after[2]
 
     # What was exchanged is refused by another replica, and by one that starts afterwards.

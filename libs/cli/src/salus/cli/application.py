@@ -71,6 +71,7 @@ COMMANDS = {
     "member": Place("members:app", "People and access"),
     "provider": Place("login_providers:app", "People and access"),
     "login": Place("logins:login", "People and access"),
+    "logout": Place("logins:logout", "People and access"),
     "approve": Place("approvals:approve", "People and access"),
     "consent": Place("consents:app", "People and access"),
     "policy": Place("policies:app", "People and access"),

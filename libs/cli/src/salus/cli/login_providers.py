@@ -9,11 +9,10 @@ import msgspec
 import typer
 from rich.table import Table
 
-from salus.cli.callers import As, KeyFile, KeyId
 from salus.cli.console import Json, emit, out
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
 from salus.cli.openid import keys_of, metadata_of
-from salus.cli.party_commands import PartyCommand, ToApprove, target_of
+from salus.cli.party_commands import PartyCommand, identity_command, target_of
 from salus.cli.service_answers import read_answer
 from salus.events.contexts.identity_login import ProviderKey
 
@@ -49,7 +48,9 @@ async def provider_facts(network: NetworkAccess, name: str) -> ProviderFacts:
 
 
 @app.command()
-def add(  # the options of one request
+@identity_command
+def add(
+    command: PartyCommand,
     name: Provider,
     member: Annotated[str, typer.Option(help="Whose people log in there: a DID, or a name.")],
     issuer: Annotated[str, typer.Option(help="The provider's issuer, a URL.")],
@@ -64,24 +65,15 @@ def add(  # the options of one request
         int, typer.Option("--session-s-max", min=60, max=86_400, help="How long a session lasts.")
     ] = HOURS_8,
     jwks: Jwks = None,
-    to_approve: ToApprove = None,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Let people of a member log in at an OpenID provider; two operators do this.
 
     Its keys are read from the provider now and stand in the request, so that everybody judges logins alike.
     When it changes them, its member runs `salus provider keys`.
     """
-    network = NetworkAccess.of(directory, identity)
-    command = PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
     body = {
         "provider": name,
-        "member": network.did_of(member),
+        "member": command.network.did_of(member),
         "issuer": issuer,
         "client": client,
         "did_claim": did_claim,
@@ -109,27 +101,20 @@ def list_providers(directory: Directory = None, identity: IdentityUrl = None, as
 
 
 @app.command("keys")
+@identity_command
 def replace_keys(
+    command: PartyCommand,
     name: Provider,
     jwks: Jwks = None,
-    to_approve: ToApprove = None,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Take the keys that the provider has now in the place of the ones before; its member does this.
 
     Run it now and then, as from cron: it sends nothing if they are the same.
     """
-    network = NetworkAccess.of(directory, identity)
-    command = PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
-    known = asyncio.run(provider_facts(network, name))
+    known = asyncio.run(provider_facts(command.network, name))
     keys = asyncio.run(_keys(known.issuer, jwks))
     if set(keys) == set(known.keys):
-        if as_json:
+        if command.as_json:
             emit(msgspec.to_builtins(known))
         else:
             out.print(f"the keys of {name} are the same", highlight=False, soft_wrap=True)
@@ -139,18 +124,12 @@ def replace_keys(
 
 
 @app.command()
+@identity_command
 def withdraw(
+    command: PartyCommand,
     name: Provider,
-    as_name: As = "operator",
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
 ) -> None:
     """Let nobody log in there any more, and end the sessions that it gave, at once."""
-    network = NetworkAccess.of(directory, identity)
-    command = PartyCommand(network, network.signer(as_name, key, key_id), None, as_json)
     command.run(f"nobody logs in at {name} any more", target=target_of("providers", name, "withdraw"))
 
 

@@ -1,4 +1,4 @@
-"""`salus login`: log in at a provider of the network, and sign requests with the key of the session."""
+"""`salus login` and `logout`: log in at a provider of the network, and sign with the key of the session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import msgspec
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from salus.cli.callers import CALL_S_MAX, answering
+from salus.cli.callers import CALL_S_MAX, answering, json_body
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import shown, styled
 from salus.cli.exits import CommandError, Exit
@@ -24,10 +24,13 @@ from salus.cli.login_providers import Provider, ProviderFacts, provider_facts
 from salus.cli.loopback import LoopbackRedirect
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
 from salus.cli.openid import ProviderMetadata, exchange_code, metadata_of
+from salus.cli.party_commands import target_of
 from salus.cli.service_answers import read_answer
-from salus.cli.session_keys import SessionKey, save_session
+from salus.cli.session_keys import SessionKey, forget_session, load_session, save_session
+from salus.client.auth import RequestLine
 from salus.client.bounded_http import bounded_client
 from salus.client.dpop import make_proof
+from salus.events.did import LocalSigner
 from salus.events.dpop import base64url, thumbprint_of
 from salus.events.sessions import nonce_of
 from salus.events.token_exchange import form_of
@@ -88,6 +91,24 @@ def login(
     """Log in at a provider of the network; afterwards `--as NAME` signs with the key of the session."""
     network = NetworkAccess.of(directory, identity)
     asyncio.run(_log_in(network, provider, name, port=port, browser=browser, as_json=as_json))
+
+
+def logout(
+    name: Annotated[str, typer.Argument(help="What `salus login` called the session.")] = "me",
+    directory: Directory = None,
+    identity: IdentityUrl = None,
+) -> None:
+    """End a session of yours, and forget its key."""
+    network = NetworkAccess.of(directory, identity)
+    session = load_session(network.folder, name)
+    if session is None:
+        raise CommandError(Exit.USAGE, f"NAME: there is no session called {shown(name)} here")
+    signer = LocalSigner(session.key, session.key_id)
+    body = json_body({"key_id": session.key_id, "reason": "left"})
+    line = RequestLine("POST", target_of("parties", signer.did, "keys", "revoke"), body)
+    asyncio.run(network.command(line, signer=signer))
+    forget_session(network.folder, name)
+    out.print(f"the session {name} is over", highlight=False, soft_wrap=True)
 
 
 async def _log_in(  # the options

@@ -21,6 +21,7 @@ from salus.cli.proven_keys import check_possession, read_proven_key
 from salus.cli.request_acts import OPERATOR, key_lines
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked
+from salus.events.sessions import session_key_id
 from salus.ledger.times import read_time
 
 ROLES = Choices([role.name for role in CATALOGUE.roles()])
@@ -108,8 +109,9 @@ def revoke_key(
     """
     party = _party(command, did)
     named = key_name if key_name.startswith("did:") else f"{party.did}#{key_name.removeprefix('#')}"
+    is_session = named.startswith(session_key_id(party.did, ""))
     held_keys = party.signing_keys if since is None else party.keys
-    if named not in {held.id for held in held_keys}:
+    if not is_session and named not in {held.id for held in held_keys}:
         known = ", ".join(held.id for held in party.signing_keys) or "none"
         raise CommandError(
             Exit.NO, shown(f"KEY: {party.did} has no key {key_name} that signs; it has {known}")

@@ -289,6 +289,16 @@ def _replaces_provider_keys(name: str, asked: Asked, _request: ApprovalRequest, 
     return Act(name, asked.path[1], (*lines, *_provider_key_lines(_body(asked, _ProviderKeys).keys)))
 
 
+def _withdraws_provider(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:
+    if request.body is not None:
+        raise CommandError(Exit.NO, "body: a withdrawal has none: do not approve what is not shown")
+    lines = (
+        styled("[bold]let nobody log in at[/] {}", asked.path[1]),
+        styled("  and end the sessions that it gave"),
+    )
+    return Act(name, asked.path[1], lines)
+
+
 def _provider_key_lines(keys: tuple[ProviderKey, ...]) -> list[Text]:
     lines = [styled("  that are signed with one of these keys, and with no other:")]
     for key in keys:
@@ -311,6 +321,7 @@ _ACTS: Mapping[str, tuple[str, tuple[str | None, ...], _Describe]] = {
     "withdraw-event-type": ("POST", ("event-types", None, "withdraw"), _withdraws_type),
     "add-provider": ("POST", ("providers",), _adds_provider),
     "replace-provider-keys": ("POST", ("providers", None, "keys"), _replaces_provider_keys),
+    "withdraw-provider": ("POST", ("providers", None, "withdraw"), _withdraws_provider),
     "activate-policies": ("POST", ("policies", None, "activate"), _activates_policies),
     "withdraw-role": ("DELETE", ("parties", None, "roles", None), _withdraws_role),
 }

@@ -40,6 +40,13 @@ def save_session(folder: NetworkFolder, name: str, session: SessionKey) -> Path:
     return file
 
 
+def forget_session(folder: NetworkFolder, name: str) -> None:
+    """Remove the files of a session."""
+    file = session_file(folder, name)
+    for one in (file, file.with_suffix(".id")):
+        one.unlink(missing_ok=True)
+
+
 def load_session(folder: NetworkFolder, name: str) -> SessionKey | None:
     """Return the session of that name; None if there is none."""
     file = session_file(folder, name)
