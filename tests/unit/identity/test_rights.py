@@ -77,8 +77,8 @@ PARTY = LocalSigner.from_seed((1).to_bytes(32)).did
 STRANGER = "did:web:stranger.example"
 
 
-# Those about event types are in `test_event_types`.
-CELLS = [cell for cell in RIGHTS if cell[1] is not Target.TYPE]
+# Those about event types are in `test_event_types`, about login providers in `test_logins`.
+CELLS = [cell for cell in RIGHTS if cell[1] not in {Target.TYPE, Target.PROVIDER}]
 
 
 def signer(seed: int, did: str = PARTY) -> LocalSigner:
