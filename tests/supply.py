@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import Field
 from tools.service_files import __main__ as service_files
 
-from salus.events import contexts
 from salus.events.catalogue import Catalogue
 from salus.events.context import Context
+from salus.events.contexts import CONTEXTS
 from salus.events.event_types import EventData, Retention
 from salus.events.fields import Text
 from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
@@ -73,8 +73,7 @@ class BatchShipped(EventData):
 
 def catalogue() -> Catalogue:
     """Return the network's catalogue with one context more."""
-    modules = [module for module in vars(contexts).values() if hasattr(module, "CONTEXT")]
-    return Catalogue([*(module.CONTEXT for module in modules), CONTEXT])
+    return Catalogue([*CONTEXTS, CONTEXT])
 
 
 def settings_of(service: str) -> Any:
