@@ -288,4 +288,4 @@ def test_completion_knows_the_commands(capsys, monkeypatch):
 
     run([])
 
-    assert set(capsys.readouterr().out.split()) == {"logs", "ledger"}
+    assert set(capsys.readouterr().out.split()) == {"logs", "ledger", "login", "logout"}

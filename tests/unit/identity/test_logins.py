@@ -36,7 +36,6 @@ from salus.identity.logins import (
     end_session,
     evolve,
     require_key_of_party,
-    standing_of,
 )
 from salus.identity.providers_api import provider_routes
 from salus.identity.token_api import FORM_TYPE, token_routes
@@ -93,7 +92,7 @@ def answer(act: Act, who: str, second: str | None) -> str:
     party = ring.parties[who]
     actor = Actor(who, party.kind, party.roles, UNASKED, member=party.member, second=second)
     try:
-        decide(FACTS[act], actor=actor, operators=ring.operators(at=NOW), standing=standing_of(ring))
+        decide(FACTS[act], actor=actor, operators=ring.operators(at=NOW), standing=ring)
     except Refusal as refusal:
         return refusal.code
     return "done"
@@ -158,7 +157,7 @@ def test_her_session_is_ended_by_herself_her_member_or_an_operator() -> None:
         actor = Actor(who, party.kind, party.roles, UNASKED, member=party.member)
         operators = ring.operators(at=NOW)
         try:
-            ended = end_session(state, command, actor=actor, operators=operators, logins=ring.logins)
+            ended = end_session(state, command, actor=actor, operators=operators, logins=ring.logins, at=NOW)
             said[who] = ended.key_id
         except Refusal as refusal:
             said[who] = refusal.code
@@ -166,7 +165,7 @@ def test_her_session_is_ended_by_herself_her_member_or_an_operator() -> None:
 
     assert said == dict.fromkeys((NORA, NORTH, ALPHA), command.key_id) | {SOUTH: "not-permitted"}
     with pytest.raises(Refusal) as again:
-        end_session(state, command, actor=actor_of(ring, NORA), operators=(), logins=ring.logins)
+        end_session(state, command, actor=actor_of(ring, NORA), operators=(), logins=ring.logins, at=NOW)
     assert again.value.code == "unknown-key"
 
 

@@ -300,11 +300,10 @@ def _withdraws_provider(name: str, asked: Asked, request: ApprovalRequest, _at: 
 
 
 def _provider_key_lines(keys: tuple[ProviderKey, ...]) -> list[Text]:
-    lines = [styled("  that are signed with one of these keys, and with no other:")]
-    for key in keys:
-        digest = sha256(msgspec.json.encode(key)).hexdigest()
-        lines.append(styled("  {} {}, SHA-256 {}", key.alg, key.kid, digest))
-    return lines
+    head = styled("  that are signed with one of these keys, and with no other:")
+    digests = [sha256(msgspec.json.encode(key)).hexdigest() for key in keys]
+    told = zip(keys, digests, strict=True)
+    return [head, *(styled("  {} {}, SHA-256 {}", key.alg, key.kid, digest) for key, digest in told)]
 
 
 _Describe = Callable[[str, Asked, ApprovalRequest, datetime], Act]

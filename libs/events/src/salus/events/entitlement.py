@@ -46,7 +46,6 @@ from salus.events.doubt import objection_to_doubt
 from salus.events.envelope import Event
 from salus.events.event_types import EventData
 from salus.events.login_rights import (
-    LoginStanding,
     objection_to_asking_by_session,
     objection_to_provider,
     objection_to_session,
@@ -100,11 +99,6 @@ class Standing:
     memberships: Memberships
     logins: Logins
 
-    @property
-    def of_logins(self) -> LoginStanding:
-        """What providers and sessions are judged by."""
-        return LoginStanding(self.logins, self.parties, self.memberships, self.network)
-
     def is_revoked(self, key_id: str) -> bool:
         """Tell whether a key was revoked before, or a session ended, whatever the clocks said."""
         known = self.keys.get(key_id) or self.logins.keys.get(key_id)
@@ -147,7 +141,7 @@ def objection_to_event(event: Event, standing: Standing) -> Objection | None:  #
     """
     data, at = event.data, event.envelope.time
     if isinstance(data, SessionOpened):
-        return objection_to_session(data, standing.of_logins, at=at)
+        return objection_to_session(data, standing, at=at)
     if not isinstance(data, RequestedData) or data.request.authentication == SERVICE:
         return _objection_to_founding(data, standing)
     actor = _actor_of(data, standing)
@@ -166,14 +160,14 @@ def objection_to_event(event: Event, standing: Standing) -> Objection | None:  #
         case EventTypeProposed() | EventTypeActivated() | EventTypeWithdrawn():
             return objection_to_type(data, actor, operators, standing.types)
         case ProviderAdded() | ProviderKeysReplaced() | ProviderWithdrawn():
-            return objection_to_provider(data, actor, operators, standing.of_logins)
+            return objection_to_provider(data, actor, operators, standing)
         case _:
             return Objection("not-permitted", "nobody has a right to what is no fact of identity")
 
 
 def _actor_of(data: RequestedData, standing: Standing) -> Actor | Objection:
     """Return who asked and who approved, or why they may not ask for anything."""
-    by, (asked, approved) = standing.parties.get(data.request.by), _tokens_of(data.request)
+    by, (asked, approved) = standing.parties.get(data.request.by), tokens_of(data.request)
     ended = any(token is not None and standing.is_revoked(token.kid) for token in (asked, approved))
     if by is None or ended:
         why = "a key that signed the request or its approval was revoked before"
@@ -185,14 +179,9 @@ def _actor_of(data: RequestedData, standing: Standing) -> Actor | Objection:
     approver = None if second is None else standing.parties.get(second)
     if approver is not None and isinstance(barred := standing.caller(approver), Objection):
         return barred
-    by_session = objection_to_asking_by_session(
-        data,
-        asked=None if asked is None else asked.kid,
-        approved=None if approved is None else approved.kid,
-        logins=standing.logins,
-    )
-    if by_session is not None:
-        return by_session
+    refused = objection_to_asking_by_session(data, asked=asked, approved=approved, logins=standing.logins)
+    if refused is not None:
+        return refused
     return Actor(
         did=asker.did,
         kind=asker.kind,
@@ -330,7 +319,7 @@ def _objection_to_change(
                 data.role, said=seen_keys_in(data.request), there=there
             )
         case KeyRevoked():
-            known = standing.keys.get(data.key_id)
+            known = standing.keys.get(data.key_id) or standing.logins.keys.get(data.key_id)
             before = None if known is None else known.doubted_since
             return _objection_to_last(data, party, operators, standing, at=at) or objection_to_doubt(
                 data, doubted_since=before, actor=actor, operators=operators, at=at
@@ -395,7 +384,7 @@ def _objection_to_shards(
     return objection_to_one_alone("add a shard", actor=actor, operators=operators) if data.added else None
 
 
-def _tokens_of(request: Request) -> tuple[Signed | None, Signed | None]:
+def tokens_of(request: Request) -> tuple[Signed | None, Signed | None]:
     """Return the tokens of the request and of its approval, as far as they can be read."""
     return (
         _read(request.proof, lifetime_s_max=LIFETIME_S_MAX),

@@ -64,8 +64,7 @@ class KeyRing:
     name. `unentitled` has, by offset, why an event had no effect though it was the next of its subject: who
     asked had no right to it (a code of `salus.events.entitlement`). `lacking` are the roles that services of
     the network have and no installed package declares: what their events are, nobody can tell here.
-    `memberships` says which members are suspended or expelled, and `logins` has the providers at which people
-    log in and the keys of their sessions.
+    `memberships` says which members are suspended or expelled; `logins` has login providers and session keys.
     """
 
     catalogue: Catalogue
@@ -236,7 +235,7 @@ class KeyRing:
 
     def doubted(self, key_ids: Iterable[str], *, at: datetime) -> tuple[str, ...]:
         """Return which of these keys may have been in other hands when a record was appended."""
-        known = ((key_id, self.keys.get(key_id)) for key_id in key_ids)
+        known = ((key_id, self.asking_key(key_id)) for key_id in key_ids)
         return tuple(key_id for key_id, key in known if key is not None and key.is_in_doubt(at=at))
 
     def asking_key(self, key_id: str) -> KnownKey | None:

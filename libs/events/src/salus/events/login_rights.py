@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
+from salus.events.bearer import Signed
 from salus.events.contexts.identity import KeyRevoked
 from salus.events.contexts.identity_login import (
     ProviderAdded,
@@ -31,14 +32,24 @@ _ACTS: Mapping[type[ProviderFact], Act] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class LoginStanding:
-    """What providers and sessions are judged by: who is who right before a fact."""
+class LoginStanding(Protocol):
+    """What providers and sessions are judged by: who is who right before a fact, as the key ring has it."""
 
-    logins: Logins
-    parties: Mapping[str, Party]
-    memberships: Memberships
-    network: str
+    @property
+    def logins(self) -> Logins:
+        """The providers in force and the sessions."""
+
+    @property
+    def parties(self) -> Mapping[str, Party]:
+        """The registered parties, by DID."""
+
+    @property
+    def memberships(self) -> Memberships:
+        """Which members are suspended or expelled."""
+
+    @property
+    def network(self) -> str:
+        """The origin of the network."""
 
 
 def objection_to_provider(
@@ -136,16 +147,17 @@ def objection_to_person(data: SessionOpened, standing: LoginStanding) -> Objecti
 
 
 def objection_to_asking_by_session(
-    data: RequestedData, *, asked: str | None, approved: str | None, logins: Logins
+    data: RequestedData, *, asked: Signed | None, approved: Signed | None, logins: Logins
 ) -> Objection | None:
     """Return `session-key` if a fact of identity is asked for, or approved, with a session key.
 
     A session ends with its provider; a key that it added would not. It ends sessions of its person, and
-    nothing else. `asked` and `approved` are the ids of the keys that signed.
+    nothing else.
     """
-    if approved in logins.keys:
+    if approved is not None and approved.kid in logins.keys:
         return Objection("session-key", "an approval is signed with a key of its own, and not in a session")
-    if asked not in logins.keys or (isinstance(data, KeyRevoked) and data.key_id in logins.keys):
+    ends_session = isinstance(data, KeyRevoked) and data.key_id in logins.keys
+    if asked is None or asked.kid not in logins.keys or ends_session:
         return None
     why = "with the key of a session only sessions are ended: sign with a key of your own"
     return Objection("session-key", why)

@@ -16,6 +16,7 @@ from salus.events.contexts.identity_login import (
     SessionOpened,
 )
 from salus.events.did import key_of
+from salus.events.doubt import earlier_of
 from salus.events.event_types import EventData
 from salus.events.parties import KnownKey
 
@@ -52,8 +53,7 @@ class Logins:
             case SessionOpened():
                 self._open(fact, at=at)
             case KeyRevoked():
-                if (revoked := self.keys.get(fact.key_id)) is not None and revoked.did == fact.did:
-                    self._end({fact.key_id}, at=at)
+                self._revoke(fact, at=at)
             case RoleGranted(role=role) if role == OPERATOR:
                 self._end(self._of_person.pop(fact.did, ()), at=at)
             case MemberSuspended() | MemberExpelled():
@@ -89,6 +89,13 @@ class Logins:
         # What is over before this one begins is remembered as a key alone.
         self._of_person[fact.did] = {*self.open_of(fact.did, at=key.valid_from), key.id}
         self._of_provider.setdefault(fact.provider, set()).add(key.id)
+
+    def _revoke(self, fact: KeyRevoked, *, at: datetime) -> None:
+        known = self.keys.get(fact.key_id)
+        if known is not None and known.did == fact.did:
+            since = earlier_of(known.doubted_since, fact.since)
+            self.keys[fact.key_id] = replace(known, doubted_since=since)
+            self._end({fact.key_id}, at=at)
 
     def _end(self, key_ids: Iterable[str], *, at: datetime) -> None:
         for key_id in key_ids:

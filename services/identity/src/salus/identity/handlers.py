@@ -60,7 +60,8 @@ async def execute(  # noqa: PLR0913  # what a command goes by
         operators = ring.operators(at=at)
         kind = command.kind if isinstance(command, Register) else state.kind
         if isinstance(command, RevokeKey) and command.key_id in ring.logins.keys:
-            return end_session(state, command, actor=asking, operators=operators, logins=ring.logins)
+            logins = ring.logins
+            return end_session(state, command, actor=asking, operators=operators, logins=logins, at=at)
         event = decide(
             state,
             command,

@@ -18,9 +18,9 @@ from salus.events.contexts.identity_login import (
     ProviderWithdrawn,
     SessionOpened,
 )
+from salus.events.doubt import objection_to_doubt
+from salus.events.entitlement import tokens_of
 from salus.events.event_types import EventData
-from salus.events.jws import parse_jws
-from salus.events.keyring import KeyRing
 from salus.events.login_rights import (
     LoginStanding,
     objection_to_asking_by_session,
@@ -67,11 +67,6 @@ def evolve(state: ProviderState, event: EventData) -> ProviderState:
             return state
 
 
-def standing_of(ring: KeyRing) -> LoginStanding:
-    """Return what providers and sessions are judged by now."""
-    return LoginStanding(ring.logins, ring.parties, ring.memberships, ring.network)
-
-
 def decide(
     fact: ProviderFact, *, actor: Actor, operators: Collection[Operator], standing: LoginStanding
 ) -> ProviderFact:
@@ -100,29 +95,36 @@ def open_session(body: bytes, proof: str, *, standing: LoginStanding, at: dateti
     return opened
 
 
-def end_session(
-    state: PartyState, command: RevokeKey, *, actor: Actor, operators: Collection[Operator], logins: Logins
+def end_session(  # noqa: PLR0913  # a command, and what it is judged by
+    state: PartyState,
+    command: RevokeKey,
+    *,
+    actor: Actor,
+    operators: Collection[Operator],
+    logins: Logins,
+    at: datetime,
 ) -> KeyRevoked:
     """Return the fact that the key of a session of that person signs no more; it may be her last.
 
     Raises:
-        Refusal: `not-permitted`, `second-operator-needed` or `unknown-key`.
+        Refusal: `not-permitted`, `second-operator-needed`, `unknown-key` or a code of `objection_to_doubt`.
     """
     target = target_of(state.kind, state.roles, state.member)
     relation = actor.relation_to(state.did, state.kind, state.member)
     require(objection_to(Act.REVOKE_KEY, target, relation, actor=actor, operators=operators))
     known = logins.keys[command.key_id]
-    if known.did != state.did or known.revoked_at is not None:
+    if known.did != state.did or (known.revoked_at is not None and command.since is None):
         raise Refusal("unknown-key", "the party has no such session, or it is over", status=404)
-    return KeyRevoked(did=state.did, key_id=command.key_id, reason=command.reason, request=actor.request)
+    ended = KeyRevoked(state.did, command.key_id, command.reason, command.since, request=actor.request)
+    doubted = known.doubted_since
+    require(
+        objection_to_doubt(ended, doubted_since=doubted, actor=actor, operators=operators, at=at), status=422
+    )
+    return ended
 
 
 def require_key_of_party(data: EventData, logins: Logins) -> None:
     """Raise Refusal `session-key` if it was asked for in a session, and is more than a session's end."""
     assert isinstance(data, RequestedData)  # noqa: S101  # identity states nothing else
-    asked, approved = _kid_of(data.request.proof), _kid_of(data.request.approval)
+    asked, approved = tokens_of(data.request)
     require(objection_to_asking_by_session(data, asked=asked, approved=approved, logins=logins))
-
-
-def _kid_of(token: str | None) -> str | None:
-    return None if token is None else parse_jws(token).kid

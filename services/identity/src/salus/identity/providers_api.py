@@ -24,7 +24,7 @@ from salus.events.logins import ProviderFact
 from salus.events.requests import Request
 from salus.identity.api import actor_of
 from salus.identity.handlers import as_known
-from salus.identity.logins import ProviderState, decide, standing_of
+from salus.identity.logins import ProviderState, decide
 from salus.identity.ports import Ring
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import Did, pattern_of
@@ -158,7 +158,7 @@ def provider_routes(
             # It may have waited: who asks, who governs and what is in force is looked up in its turn.
             known, at = await ring.catch_up(), now()
             actor = as_known(actor_of(caller), known, at=at)
-            return decide(fact, actor=actor, operators=known.operators(at=at), standing=standing_of(known))
+            return decide(fact, actor=actor, operators=known.operators(at=at), standing=known)
 
         limit.take(caller.party)
         await host.execute(fact.provider, rule)

@@ -18,7 +18,7 @@ from salus.events.contexts.identity_login import SessionOpened
 from salus.events.effect import Applied, NoEffect, Refused, Unknown, WithoutEffect
 from salus.events.sessions import LoginError
 from salus.events.token_exchange import EXCHANGE_BYTES_MAX, GRANT_TYPE, ID_TOKEN_TYPE, SESSION_KEY_TYPE
-from salus.identity.logins import open_session, standing_of
+from salus.identity.logins import open_session
 from salus.identity.ports import Ring
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.problems import documented
@@ -115,7 +115,7 @@ def token_routes(
         try:
             body, proof = await _sent(request)
             known, at = await ring.catch_up(), now()
-            opened = open_session(body, proof, standing=standing_of(known), at=at)
+            opened = open_session(body, proof, standing=known, at=at)
             limit.take(known.parties[opened.did])
             await _state(writer, opened)
         except LoginError as error:
