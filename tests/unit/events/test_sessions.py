@@ -14,9 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.asking import NETWORK, UNASKED, truly_asked
 from tests.logins import CLIENT, DID_CLAIM, Login
-from tests.unit.events.samples import ROOT, SERVICES
+from tests.unit.events.samples import ROOT, SERVICES, records_of, row, verdict
 
 from salus.events.accountability import CLOCKS, verify_request
+from salus.events.batch_judging import BatchJudging
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted
 from salus.events.contexts.identity import (
@@ -42,6 +43,7 @@ from salus.events.login_rights import SESSIONS_MAX
 from salus.events.requests import Request
 from salus.events.sessions import LoginError, session_of
 from salus.events.token_exchange import form_of
+from salus.ledger.records import timestamp_at
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 NORTH, SOUTH, WEST = (f"did:web:{name}.example" for name in ("north", "south", "west"))
@@ -589,3 +591,39 @@ def test_a_providers_key_is_one_of_its_kind(changes: dict[str, Any]) -> None:
 
     assert Town().add_provider(one, keys=(key,)) == "invalid-provider-key"
     assert Town().add_provider(one, keys=(one.provider_key, one.provider_key)) == "invalid-provider-key"
+
+
+# --- as records ---------------------------------------------------------------------------------------
+
+
+def test_one_by_one_and_together_a_session_and_what_is_asked_in_it_are_judged_alike() -> None:
+    town = Town()
+    one = login()
+    town.add_provider(one)
+    opened = one.session()
+    wrong = msgspec.structs.replace(opened, request=msgspec.structs.replace(opened.request, body="a=b"))
+    place: dict[str, Any] = {"topic": "salus.identity.events", "key": NORA.encode(), "signer": ROOT}
+    rows = [
+        row(town.value(data, at=NOON), **place, timestamp_ms=timestamp_at(NOON)) for data in (opened, wrong)
+    ]
+    alone = [verdict(each, at=NOON, ring=town.ring) for each in rows]
+    together = BatchJudging([record for part in records_of(rows) for record in part], ring=town.ring)
+    while together.judge(1):
+        pass
+    together.verify()
+
+    assert isinstance(alone[1], RejectedError)
+    assert alone[1].reason is Reason.INVALID_REQUEST
+    assert not isinstance(alone[0], RejectedError)
+    assert [isinstance(said, RejectedError) for said in together.verdicts()] == [False, True]
+
+
+def test_what_was_signed_in_a_session_is_in_doubt_since_a_moment_that_its_end_names() -> None:
+    town = Town()
+    session = logged_in(town)
+    since = NOON + timedelta(seconds=30)
+    ended = KeyRevoked(NORA, session.verification_method, "compromised", since, request=UNASKED)
+
+    assert town.say(ended, NORA, at=LATER) == "done"
+    assert town.ring.doubted([session.verification_method], at=LATER) == (session.verification_method,)
+    assert town.ring.doubted([session.verification_method], at=NOON) == ()
