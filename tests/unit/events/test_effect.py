@@ -196,6 +196,7 @@ def test_whatever_makes_something_of_a_name_claims_it() -> None:
         "access-decided",
         "party-registered",
         "key-added",
+        "session-opened",
         "consent-granted",
         "glass-broken",
         "glass-break-reviewed",

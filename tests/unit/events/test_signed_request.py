@@ -251,9 +251,10 @@ def test_every_request_that_may_make_an_event_has_a_form(service: str) -> None:
         if (method, path) == ("POST", "/policies"):
             # The files stand in the event's data, so they are not there twice.
             continue
-        # A command of our API is JSON, and is in the event; anything else is not, nor what AuthZEN has: it
-        # demands that unknown members are ignored, so they could be any words.
-        is_command = "application/json" in body and not path.startswith("/access/")
+        # A command of our API is JSON, or the form of a token exchange, and is in the event; anything else is
+        # not, nor what AuthZEN has: it demands that unknown members are ignored, so they could be any words.
+        is_json = "application/json" in body and not path.startswith("/access/")
+        is_command = is_json or "application/x-www-form-urlencoded" in body
         assert bool(form.body_bytes_max) is is_command, (method, path)
 
 

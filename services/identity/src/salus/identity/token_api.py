@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from salus.contracts.facts import FactWriter, failed
 from salus.events.contexts.identity_login import SessionOpened
+from salus.events.dpop import PROOF_CHARS_MAX
 from salus.events.effect import Applied, NoEffect, Refused, Unknown, WithoutEffect
 from salus.events.sessions import LoginError
 from salus.events.token_exchange import EXCHANGE_BYTES_MAX, GRANT_TYPE, ID_TOKEN_TYPE, SESSION_KEY_TYPE
@@ -28,6 +29,7 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 # Everybody who folds the topic keeps each session, for ever.
 LOGINS = Rate(burst=30, per_minute=0.5)
 
+_JWS = "^[A-Za-z0-9_-]+[.][A-Za-z0-9_-]+[.][A-Za-z0-9_-]+$"
 _FORM = {
     "type": "object",
     "additionalProperties": False,
@@ -39,18 +41,18 @@ _FORM = {
         "subject_token": {
             "type": "string",
             "maxLength": EXCHANGE_BYTES_MAX,
+            "pattern": _JWS,
             "description": "The ID token; its `nonce` is made of the thumbprint of the DPoP proof's key.",
         },
     },
 }
 _EXTRA: dict[str, Any] = {
-    "security": [],
     "parameters": [
         {
             "name": "DPoP",
             "in": "header",
             "required": True,
-            "schema": {"type": "string", "maxLength": 2048},
+            "schema": {"type": "string", "maxLength": PROOF_CHARS_MAX, "pattern": _JWS},
             "description": "A DPoP proof (RFC 9449) by the Ed25519 key that signs requests from now on.",
         }
     ],
@@ -83,7 +85,7 @@ class Session(BaseModel):
         )
 
 
-class OAuthProblem(BaseModel):
+class OAuthError(BaseModel):
     """Why no session was opened (RFC 6749, 5.2); `code` is stable and more exact than `error`."""
 
     error: str
@@ -98,7 +100,7 @@ def token_routes(
     router = APIRouter(tags=["login"])
     limit = AccountLimit("logins", logins)
     refused: dict[int | str, dict[str, Any]] = {
-        400: {"model": OAuthProblem, "description": "No session was opened."}
+        400: {"model": OAuthError, "description": "No session was opened."}
     }
 
     @router.post(
@@ -119,7 +121,7 @@ def token_routes(
             limit.take(known.parties[opened.did])
             await _state(writer, opened)
         except LoginError as error:
-            problem = OAuthProblem(error=error.error, error_description=str(error), code=error.code)
+            problem = OAuthError(error=error.error, error_description=str(error), code=error.code)
             return JSONResponse(problem.model_dump(), status_code=400)
         return JSONResponse(Session.of(opened, at=at).model_dump())
 
