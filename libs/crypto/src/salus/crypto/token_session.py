@@ -1,6 +1,7 @@
 """A session with a PKCS#11 token: opened when it is needed, and once more if the token does not serve.
 
-Its calls are serialised, as a session does one thing at a time.
+A session does one thing at a time, and so does a module: the library initialises it without a word about
+threads, and two of them in it at once can end the process.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ else:
     HAS_LIBRARY = True
 
 _T = TypeVar("_T")
+# One for each module, whichever sessions it has.
+_LOCKS: dict[str, threading.Lock] = {}
 
 
 @dataclass
@@ -32,12 +35,13 @@ class TokenSession:
     forget: Callable[[], None]
     # A token in which keys are made or destroyed is opened for writing.
     writable: bool = False
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _lock: threading.Lock = field(init=False, repr=False)
     _session: pkcs11.Session | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not HAS_LIBRARY:
             raise KmsAwayError("pkcs11: URIs need the library: install salus-crypto[pkcs11]")
+        self._lock = _LOCKS.setdefault(self.place.module, threading.Lock())
 
     def run(self, attempt: Callable[[pkcs11.Session], _T]) -> _T:
         """Attempt it, and once more in a new session if the token does not serve; raises KmsAwayError."""
