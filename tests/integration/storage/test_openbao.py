@@ -53,6 +53,19 @@ async def test_openbao_keeps_what_every_kms_promises(openbao: OpenBao, tmp_path:
         await require_rotation(kms)
 
 
+async def test_what_another_engine_wrapped_under_the_same_name_is_not_taken_for_its_own(
+    openbao: OpenBao, tmp_path: Path
+) -> None:
+    """A KMS that takes over from another learns so which keys to wrap anew."""
+    keys = [await openbao.new_key() for _ in range(2)]
+    uris = [await openbao.role(key, tmp_path) for key in keys]
+    async with opened(uris[0]) as other, opened(uris[1]) as kms:
+        wrapped = await other.wrap(KEY, context="c")
+        of_that_name = wrapped.replace(keys[0].encode(), keys[1].encode())
+        with pytest.raises(UnwrapError):
+            await kms.rewrap(of_that_name, context="c")
+
+
 async def test_a_key_that_would_not_bind_or_could_be_taken_out_is_refused(
     openbao: OpenBao, tmp_path: Path
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -15,10 +17,12 @@ import pytest
 from salus.crypto.errors import KmsAwayError, KmsError, KmsUnusableError, UnwrapError
 from salus.crypto.key_cache import KeyCache
 from salus.crypto.kms import wrapped_form
+from salus.crypto.kms_succession import KmsSuccession
 from salus.crypto.secret_source import Secret
 from salus.storage.adapters import transit_kms
 from salus.storage.adapters.metered_kms import MeteredKms
 from salus.storage.adapters.transit_kms import ATTEMPTS_MAX, TransitKms
+from salus.storage.adapters.transit_login import AppRole
 from salus.storage.kms_places import RoleLogin, TokenLogin, TransitPlace
 
 KEY = bytes(range(32))
@@ -152,31 +156,76 @@ async def test_what_the_engine_did_not_make_is_not_sent_to_it(token: Secret, wra
     assert engine.asked == []
 
 
-async def test_a_role_logs_in_once_and_again_when_its_lease_is_used_up(token: Secret) -> None:
-    engine = Engine()
-    logins = 0
-
-    def with_logins(request: httpx.Request) -> httpx.Response:
-        nonlocal logins
-        if request.url.path != "/v1/auth/approle/login":
-            return engine.usual(request)
-        logins += 1
-        # A lease of nothing: each use logs in anew.
-        lease = 600 if logins == 1 else 0
-        return httpx.Response(200, json={"auth": {"client_token": f"t{logins}", "lease_duration": lease}})
-
-    engine.answer = with_logins
+def role_of(
+    answer: Answer | Callable[[httpx.Request], Awaitable[httpx.Response]], token: Secret
+) -> TransitKms:
     place = TransitPlace("https://bao", "transit", "k", RoleLogin(token, token))
-    kms = TransitKms(place, transport=httpx.MockTransport(engine))
+    return TransitKms(place, transport=httpx.MockTransport(answer))
+
+
+@dataclass
+class Logins:
+    """Answers logins, each with a token of its own; a token that is revoked counts no more."""
+
+    lease_s: int
+    engine: Engine = field(default_factory=Engine)
+    count: int = 0
+    revoked: set[str] = field(default_factory=set)
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0)
+        if request.url.path != "/v1/auth/approle/login":
+            is_revoked = request.headers["x-vault-token"] in self.revoked
+            return httpx.Response(403) if is_revoked else self.engine(request)
+        assert "x-vault-token" not in request.headers
+        self.count += 1
+        login = {"client_token": f"t{self.count}", "lease_duration": self.lease_s}
+        return httpx.Response(200, json={"auth": login})
+
+
+async def test_a_role_logs_in_once_and_again_when_its_lease_is_used_up(token: Secret) -> None:
+    logins, now = Logins(lease_s=600), 0.0
+    role = AppRole(token, token, clock=lambda: now)
+    kms = role_of(logins, token)
+    kms._login = role
     wrapped = await kms.wrap(KEY, context="c")
     await kms.unwrap(wrapped, context="c")
-    assert logins == 1
-    kms._login.forget()
+    assert logins.count == 1
+    now = 399.0
+    await kms.unwrap(wrapped, context="c")
+    assert logins.count == 1
+    now = 401.0
     await kms.unwrap(wrapped, context="c")
     await kms.unwrap(wrapped, context="c")
 
-    assert logins == 3
-    assert "x-vault-token" not in engine.asked[0].headers
+    assert logins.count == 2
+
+
+async def test_a_lease_of_zero_has_no_end(token: Secret) -> None:
+    logins = Logins(lease_s=0)
+    kms = role_of(logins, token)
+    await kms.check()
+    await kms.check()
+
+    assert logins.count == 1
+
+
+async def test_uses_at_once_share_a_login_and_the_one_after_their_token_was_revoked(token: Secret) -> None:
+    logins = Logins(lease_s=600)
+    kms = role_of(logins, token)
+    await asyncio.gather(*(kms.check() for _ in range(20)))
+    assert logins.count == 1
+    logins.revoked = {"t1"}
+    await asyncio.gather(*(kms.check() for _ in range(20)))
+
+    assert logins.count == 2
+
+
+@pytest.mark.parametrize("content", [b"<html>", b'{"auth": null}', b'{"auth": {"client_token": "secret"}}'])
+async def test_what_is_no_login_is_named_and_tells_no_secret(token: Secret, content: bytes) -> None:
+    with pytest.raises(KmsUnusableError, match="login answers what is no login") as raised:
+        await role_of(lambda _: httpx.Response(200, content=content), token).check()
+    assert raised.value.__suppress_context__
 
 
 async def test_a_secret_that_is_not_there_is_said_by_its_place() -> None:
@@ -199,3 +248,39 @@ async def test_a_kms_that_never_answers_is_away_after_the_deadline(token: Secret
     metered = MeteredKms(Never(place), KeyCache(0, clock=lambda: 0.0), deadline_s=0.01)
     with pytest.raises(KmsAwayError, match=r"within 0.01 s"):
         await metered.wrap(KEY, context="c")
+
+
+async def test_a_kms_takes_over_from_another_that_has_a_key_of_the_same_name(token: Secret) -> None:
+    """Two engines, `transit-k-v1` in both: only the one that wrapped a key opens it."""
+    old, new = (kms_of(Engine(Own(name).answer), token) for name in ("old", "new"))
+    kms = KmsSuccession(new, old)
+    wrapped = await old.wrap(KEY, context="c")
+    assert await kms.unwrap(wrapped, context="c") == KEY
+
+    anew = await kms.rewrap(wrapped, context="c")
+    assert await new.unwrap(anew, context="c") == KEY
+    assert await kms.rewrap(anew, context="c") == anew
+
+
+@dataclass
+class Own:
+    """An engine that opens what it wrapped itself, in its context, and nothing else."""
+
+    name: str
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        operation = request.url.path.split("/")[3]
+        if operation == "keys":
+            return data(FIT)
+        asked = msgspec.json.decode(request.content)
+        if operation == "encrypt":
+            return self._wrapped(asked["context"], asked["plaintext"])
+        body = asked["ciphertext"].removeprefix("vault:v1:")
+        name, context, plaintext, _ = b64decode(body).decode().split(" ")
+        if (name, context) != (self.name, asked["context"]):
+            return httpx.Response(400)
+        return self._wrapped(context, plaintext) if operation == "rewrap" else data({"plaintext": plaintext})
+
+    def _wrapped(self, context: str, plaintext: str) -> httpx.Response:
+        body = f"{self.name} {context} {plaintext} {uuid4()}"
+        return data({"ciphertext": f"vault:v1:{b64encode(body.encode()).decode()}"})

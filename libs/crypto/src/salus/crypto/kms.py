@@ -34,12 +34,14 @@ class Kms(Protocol):
     async def rewrap(self, wrapped: bytes, *, context: str) -> bytes:
         """Return the same key wrapped under the current root key; unchanged bytes if it is already.
 
+        The key is opened in any case: a root key of another KMS may have the same name.
+
         Raises:
             UnwrapError: as `unwrap`.
         """
 
     async def is_current(self, wrapped: bytes) -> bool:
-        """Say whether a key is wrapped under the root key that is current now."""
+        """Say whether a key that this KMS wrapped is under the root key that is current now."""
 
     async def rotate(self) -> str:
         """Add a root key, make it current, and return its name; older ones still unwrap."""

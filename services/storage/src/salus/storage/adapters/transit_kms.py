@@ -21,7 +21,7 @@ from opentelemetry import propagate
 
 from salus.client.bounded_http import bounded_client
 from salus.crypto.errors import KmsAwayError, KmsUnusableError, RootInUseError, UnwrapError
-from salus.crypto.kms import RootsInUse, parsed, wrapped_form
+from salus.crypto.kms import RootsInUse, parsed, root_name, wrapped_form
 from salus.storage.adapters.transit_login import Login, login_of
 from salus.storage.kms_places import TransitPlace
 
@@ -64,8 +64,10 @@ class TransitKms:
     _client: httpx.AsyncClient = field(init=False, repr=False)
     _under_way: set[asyncio.Task[httpx.Response]] = field(default_factory=set, init=False, repr=False)
     _is_fit: bool = field(default=False, init=False, repr=False)
+    _attempt_s: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._attempt_s = _attempt_s_max(self.deadline_s)
         self._login = login_of(self.place.login)
         self._client = bounded_client(
             ANSWER_BYTES_MAX,
@@ -73,7 +75,7 @@ class TransitKms:
             verify=_trusted(self.place.ca),
             transport=self.transport,
             trust_env=False,
-            timeout=_attempt_s_max(self.deadline_s),
+            timeout=self._attempt_s,
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
         )
 
@@ -94,11 +96,15 @@ class TransitKms:
             raise KmsUnusableError("the KMS answers what is not base64") from None
 
     async def rewrap(self, wrapped: bytes, *, context: str) -> bytes:
-        """Return the same key under the latest version; the key itself does not leave the engine."""
-        if await self.is_current(wrapped):
-            return wrapped
+        """Return the same key under the latest version; the key itself does not leave the engine.
+
+        The engine is asked even if the name is that of the latest version: another engine may have a key of
+        the same name, and only the one that wrapped a key opens it.
+        """
         asked = {"ciphertext": self._ciphertext(wrapped), "context": _base64(context.encode())}
-        return self._wrapped(await self._use("rewrap", asked, _Ciphertext))
+        await self._require_fit_once()
+        anew = self._wrapped(await self._use("rewrap", asked, _Ciphertext))
+        return wrapped if root_name(anew) == root_name(wrapped) else anew
 
     async def is_current(self, wrapped: bytes) -> bool:
         """Say whether a key is wrapped under the latest version."""
@@ -196,7 +202,7 @@ class TransitKms:
             try:
                 return await self._tried(method, path, content, token, attempts=attempts)
             except _DeniedError:
-                self._login.forget()
+                self._login.forget(token)
                 if is_last:
                     break
         raise KmsUnusableError(f"the KMS denies {method} {path} to the token or role that we have")
@@ -227,17 +233,33 @@ class TransitKms:
             headers["X-Vault-Token"] = token
         if self.place.namespace is not None:
             headers["X-Vault-Namespace"] = self.place.namespace
-        sent = self._client.request(method, path, content=content, headers=headers)
-        request = asyncio.create_task(sent)
+        request = asyncio.create_task(self._sent(method, path, content, headers))
         self._under_way.add(request)
         request.add_done_callback(self._ended)
         try:
             # Who does not wait any more does not cut it off: that would leave its connection behind.
             answer = await asyncio.shield(request)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             # `from None`: the request of the error has the token and what was to be wrapped.
             raise KmsAwayError(f"the KMS does not answer: {type(error).__name__}") from None
         return _content(answer)
+
+    async def _sent(
+        self, method: str, path: str, content: bytes, headers: Mapping[str, str]
+    ) -> httpx.Response:
+        """Return the answer, which is whole within the time of an attempt once there is a connection."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as deadline:
+
+            async def trace(event: str, _: object) -> None:
+                # httpx bounds each step, but not how many reads an answer takes. While it connects, its own
+                # bounds are enough, and cutting off a handshake would leave the connection behind.
+                if event.endswith(".send_request_headers.started"):
+                    deadline.reschedule(loop.time() + self._attempt_s)
+
+            return await self._client.request(
+                method, path, content=content, headers=headers, extensions={"trace": trace}
+            )
 
     def _ended(self, request: asyncio.Task[httpx.Response]) -> None:
         self._under_way.discard(request)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ class Login(Protocol):
     async def token(self, ask: Ask) -> str:
         """Return a token, which may have been revoked since it was given out."""
 
-    def forget(self) -> None:
+    def forget(self, token: str) -> None:
         """Have the next call give another token, if there is one: this one is refused."""
 
 
@@ -44,9 +46,10 @@ class TokenFile:
             self._token = secret_at(self.source)
         return self._token
 
-    def forget(self) -> None:
+    def forget(self, token: str) -> None:
         """Read the file again next time."""
-        self._token = None
+        if token == self._token:
+            self._token = None
 
 
 class _Auth(msgspec.Struct, frozen=True):
@@ -67,20 +70,33 @@ class AppRole:
     clock: Callable[[], float] = time.monotonic
     _token: str | None = field(default=None, init=False, repr=False)
     _until: float = field(default=0.0, init=False, repr=False)
+    # Each login takes a use of the secret and leaves a lease in the server: callers at once share one.
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
     async def token(self, ask: Ask) -> str:
-        """Return a token whose lease is not about to end."""
-        if self._token is None or self.clock() >= self._until:
-            begun = self.clock()
-            body = msgspec.json.encode({"role_id": secret_at(self.role), "secret_id": secret_at(self.secret)})
-            answer = msgspec.json.decode(await ask("auth/approle/login", body), type=_LoginAnswer).auth
-            self._token = answer.client_token
-            self._until = begun + LEASE_USED_MAX * answer.lease_duration
-        return self._token
+        """Return a token whose lease is not about to end; many callers at once wait for one login."""
+        async with self._lock:
+            if self._token is None or self.clock() >= self._until:
+                await self._log_in(ask)
+            return self._token or ""
 
-    def forget(self) -> None:
-        """Log in again next time."""
-        self._token = None
+    async def _log_in(self, ask: Ask) -> None:
+        begun = self.clock()
+        body = msgspec.json.encode({"role_id": secret_at(self.role), "secret_id": secret_at(self.secret)})
+        try:
+            answer = msgspec.json.decode(await ask("auth/approle/login", body), type=_LoginAnswer).auth
+        except msgspec.MsgspecError:
+            # `from None`: the answer may hold a token.
+            raise KmsUnusableError("the KMS's login answers what is no login") from None
+        self._token = answer.client_token
+        # A lease of 0 is one without an end.
+        lease_s = answer.lease_duration or math.inf
+        self._until = begun + LEASE_USED_MAX * lease_s
+
+    def forget(self, token: str) -> None:
+        """Log in again next time, unless somebody else has since."""
+        if token == self._token:
+            self._token = None
 
 
 def login_of(place: TokenLogin | RoleLogin) -> Login:
