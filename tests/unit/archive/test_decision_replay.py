@@ -124,10 +124,13 @@ async def test_a_decision_that_is_dated_back_is_found() -> None:
     ledger.grant(OFFICER, DOCTOR)
     ledger.now += timedelta(days=30)
     ledger.ask(DOCTOR)
+    # A clock that is wrong by minutes is no theft.
+    ledger.ask(DOCTOR, decided_at=ledger.now - timedelta(minutes=4))
     ledger.ask(DOCTOR, decided_at=ledger.now - timedelta(days=30))
-    honest, found = await ledger.replayed(blocks=2)
+    honest, late, found = await ledger.replayed(blocks=2)
 
     assert (honest.outcome, found.outcome) == ("same", "differs")
+    assert "decided_at" not in fields(late)
     assert "decided_at" in fields(found)
 
 

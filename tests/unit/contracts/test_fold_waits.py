@@ -54,6 +54,22 @@ async def test_a_fact_that_ended_before_the_waiter_ran_is_waited_for_again() -> 
     assert await waiting
 
 
+async def test_who_is_woken_in_vain_waits_no_longer_for_it() -> None:
+    """Case readD8 10: each wake began the deadline anew."""
+    waits, is_so = FoldWaits(), False
+    waiting = asyncio.create_task(waits.until(lambda: is_so, seconds=0.2))
+    for _ in range(200):
+        await asyncio.sleep(0.01)
+        is_so = True
+        waits.tell()
+        is_so = False
+        if waiting.done():
+            break
+
+    assert waiting.done()
+    assert not await waiting
+
+
 async def test_who_gives_up_is_forgotten() -> None:
     waits = FoldWaits()
     waiting = asyncio.create_task(waits.until(lambda: False, seconds=60))

@@ -15,6 +15,7 @@ from salus.archive.decision_store import DecisionStore
 from salus.archive.entitlements import STATED_WITHIN_S
 from salus.archive.replayed_decision import Difference, shown
 from salus.archive.served_requests import CONSENT_TOPIC, STORAGE_TOPIC
+from salus.events.accountability import CLOCKS
 from salus.events.contexts.consent import AccessDecided
 from salus.events.contexts.identity import PartyRegistered
 from salus.events.event_types import type_of
@@ -54,8 +55,9 @@ class StatedTimes:
         `ends` are the ends of partitions that it rests on.
         """
         found = []
-        if abs(said.decided_at.timestamp() - appended) > STATED_WITHIN_S:
-            stated = datetime.fromtimestamp(appended, UTC)
+        stated = datetime.fromtimestamp(appended, UTC)
+        # The broker's clock and the service's: everybody judges with so much between them.
+        if abs(said.decided_at - stated) > CLOCKS:
             found.append(Difference("decided_at", shown(said.decided_at), f"about {shown(stated)}"))
         for at in sorted(self._newest):
             least = self._store.reached(at, until=appended - STATED_WITHIN_S)

@@ -18,11 +18,12 @@ class FoldWaits:
     async def until(self, fact: Fact, *, seconds: float) -> bool:
         """Return True once something is a fact, or False after so many seconds."""
         loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
         # What was so when the waiter was woken need not be any more: the fold may have begun again.
         while not fact():
             waiting: asyncio.Future[bool] = loop.create_future()
             self._waiting[waiting] = fact
-            deadline = loop.call_later(seconds, _wake, waiting, False)  # the future's result
+            deadline = loop.call_at(end, _wake, waiting, False)  # the future's result
             try:
                 if not await waiting:
                     return False
@@ -38,6 +39,6 @@ class FoldWaits:
             _wake(waiting, True)  # as above
 
 
-def _wake(waiting: asyncio.Future[bool], is_so: bool) -> None:  # noqa: FBT001  # `call_later` passes no names
+def _wake(waiting: asyncio.Future[bool], is_so: bool) -> None:  # noqa: FBT001  # `call_at` passes no names
     if not waiting.done():
         waiting.set_result(is_so)
