@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import NETWORK, UNASKED, proofs_of, truly_asked
@@ -116,6 +119,38 @@ def test_one_request_makes_one_change() -> None:  # case SEC6
 
     assert effects == [Applied(1), Applied(2), Applied(3)]
     assert fold.fold(event(granted, version=3)) == WithoutEffect(NoEffect.NAME_TAKEN)
+
+
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+def twin(token: str) -> str:
+    """Return the token with the other signature (r, n - s) that verifies as well."""
+    signed, _, signature = token.rpartition(".")
+    raw = urlsafe_b64decode(f"{signature}==")
+    other = raw[:32] + (ORDER - int.from_bytes(raw[32:])).to_bytes(32)
+    return f"{signed}.{urlsafe_b64encode(other).rstrip(b'=').decode()}"
+
+
+@pytest.mark.parametrize("field", ["proof", "approval"])
+def test_the_twin_of_a_p_256_signature_is_no_other_request_or_approval(field: str) -> None:
+    """Case redC8 8: one operator did again alone what two had done once, without any key."""
+    phone, fold = LocalSigner(derive_private_key(7, SECP256R1())), Fold()
+    granted = RoleGranted(did=MEMBER.did, role="patient", request=UNASKED)
+    first = truly_asked(granted, phone, at=NOON, second=phone)
+    request = msgspec.structs.replace(first.request, **{field: twin(getattr(first.request, field))})
+    other = "approval" if field == "proof" else "proof"
+    request = msgspec.structs.replace(request, **{other: getattr(again(granted, phone).request, other)})
+    second = msgspec.structs.replace(first, request=request)
+
+    assert getattr(second.request, field) != getattr(first.request, field)
+    assert fold.fold(event(first, version=0)) == Applied(1)
+    assert fold.fold(event(second, version=1)) == WithoutEffect(NoEffect.NAME_TAKEN)
+
+
+def again(data: RoleGranted, by: LocalSigner) -> RoleGranted:
+    """Return the same, asked for and approved anew."""
+    return truly_asked(data, by, at=NOON, second=by)
 
 
 QUESTION = AccessDecided(

@@ -95,7 +95,9 @@ def request_claim(token: str) -> str:
 
 
 def _claim(kind: str, token: str) -> str:
-    return f"{kind}:{sha256(token.encode()).hexdigest()}"
+    # Of a compact JWS what was signed: whoever sees an ECDSA signature can make another one of the same.
+    signed = token.rpartition(".")[0] or token
+    return f"{kind}:{sha256(signed.encode()).hexdigest()}"
 
 
 def _request_of(event: Event) -> tuple[str, ...]:
