@@ -82,6 +82,14 @@ async def test_what_was_asked_with_a_stolen_key_since_then_is_in_doubt_and_stays
     assert (await world.get(f"/trail/leaf/{leaf}")).json()["in_doubt"] == [KEY]
 
 
+async def test_what_was_asked_in_a_stolen_session_is_listed_too(world: World) -> None:
+    """Case redC8 12: the list asked for keys of parties alone, and was empty."""
+    world.ring.apply(REVOKED, at=NOON + timedelta(minutes=1))
+    world.ring.logins.keys[KEY] = world.ring.keys.pop(KEY)
+
+    assert await world.ids(in_doubt=KEY) == ["read-2", "read-1"]
+
+
 async def test_soc_and_fhir_hold_what_tells_doubt(world: World) -> None:
     found = await world.trail.search(Question(after=0), Visibility(everything=True), limit=10)
     entry = next(each.entry for each in found if each.entry.id == "read-1")

@@ -151,7 +151,7 @@ class Reading:
     async def search(self, question: Question, reader: Reader, *, limit: int) -> Sequence[Found]:
         """Return what a reader may see of what is asked; raises ProblemError 503 if too much is asked."""
         if question.in_doubt is not None:
-            known = self.ring().keys.get(question.in_doubt)
+            known = self.ring().asking_key(question.in_doubt)
             question = replace(question, doubted_since=None if known is None else known.doubted_since)
         async with self.searches.taken(reader):
             return await self.trail.search(question, reader.visible, limit=limit)
