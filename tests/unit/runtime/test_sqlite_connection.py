@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,33 @@ async def test_who_streams_a_result_keeps_a_piece_of_it(engine: AsyncEngine) -> 
         await cursor.execute(NUMBERS.replace(":most", "100000"))
         await cursor.close()
         assert await cursor.fetchone() is None
+
+
+class Text(str):
+    """A text of which one can learn whether it is still there."""
+
+    __slots__ = ("__weakref__",)
+
+
+async def test_an_idle_connection_keeps_no_rows_and_no_parameters() -> None:
+    """It may lie in a pool for hours."""
+    connection = connect(":memory:")
+    await connection
+    await connection.in_thread(lambda: setattr(connection.driver, "text_factory", lambda b: Text(b.decode())))
+    statement = NUMBERS.replace("SELECT x FROM", "SELECT 'row ' || x, ? FROM")
+    for fetch, most in (("fetchall", 3), ("fetchall", 2 * ROWS_AT_ONCE), ("fetchone", 3)):
+        parameter = Text("parameter")
+        cursor = connection.cursor()
+        await cursor.execute(statement.replace(":most", str(most)), (parameter,))
+        found = await getattr(cursor, fetch)()
+        last = found[-1]
+        kept = [weakref.ref(parameter), weakref.ref(last if isinstance(last, Text) else last[0])]
+        await cursor.close()
+        del parameter, found, last, cursor
+        gc.collect()
+
+        assert [each() for each in kept] == [None, None]
+    await connection.close()
 
 
 async def test_what_a_cancelled_statement_begins_is_rolled_back(engine: AsyncEngine, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode, b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ async def test_what_the_engine_did_not_make_is_not_sent_to_it(token: Secret, wra
 
 
 def role_of(
-    answer: Answer | Callable[[httpx.Request], Awaitable[httpx.Response]], token: Secret
+    answer: Answer | Callable[[httpx.Request], Coroutine[None, None, httpx.Response]], token: Secret
 ) -> TransitKms:
     place = TransitPlace("https://bao", "transit", "k", RoleLogin(token, token))
     return TransitKms(place, transport=httpx.MockTransport(answer))

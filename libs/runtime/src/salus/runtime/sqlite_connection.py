@@ -18,6 +18,29 @@ ROWS_AT_ONCE = 1_000
 _ITER_CHUNK = 64
 
 
+class _ThreadCall:
+    """A call to be made in the thread of a connection, which keeps nothing of it.
+
+    aiosqlite's thread holds the last function and its result until the next one comes, which in a pool may be
+    hours: so it gets a function that has forgotten the call, and returns None.
+    """
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call: Callable[[], Any] | None = call
+        self._result: Any = None
+
+    def executed(self) -> None:
+        """Make the call, once."""
+        call, self._call = self._call, None
+        if call is not None:
+            self._result = call()
+
+    def result(self) -> Any:
+        """Return what came of it, once."""
+        result, self._result = self._result, None
+        return result
+
+
 class StatementCursor:
     """What SQLAlchemy asks of a cursor of aiosqlite; the first rows of a result came with its execution."""
 
@@ -119,7 +142,9 @@ class StatementConnection(aiosqlite.Connection):
 
     async def in_thread(self, call: Callable[[], Any]) -> Any:
         """Call something in the thread of the connection."""
-        return await self._execute(call)
+        made = _ThreadCall(call)
+        await self._execute(made.executed)
+        return made.result()
 
     def cursor(self) -> StatementCursor:  # type: ignore[override]  # aiosqlite's asks the thread for one
         """Return a cursor."""
