@@ -140,8 +140,8 @@ def test_did_web_may_have_a_port_and_a_path(host: str) -> None:
 
 
 def test_a_did_key_of_another_curve_is_an_invalid_key() -> None:
-    # A P-256 key of the W3C CCG did:key vectors.
-    did = "did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169"
+    # A secp256k1 key of the W3C CCG did:key vectors.
+    did = "did:key:zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme"
 
     assert refusal_of(PartyState(), nurse(did=did, keys=(a_key(did),))) == "invalid-key"
 
