@@ -300,13 +300,13 @@ _BAD_PROOFS: dict[str, Callable[[Login], str]] = {
 
 def _proof_with(one: Login, **changes: Any) -> str:
     header, payload, _ = one.proof().split(".")
-    said = json.loads(_unpadded(header))
+    said = json.loads(unpadded(header))
     said["jwk"] |= changes.pop("jwk", {})
     text = urlsafe_b64encode(json.dumps(said | changes).encode()).rstrip(b"=").decode() + f".{payload}"
     return f"{text}.{urlsafe_b64encode(one.key.sign(text.encode())).rstrip(b'=').decode()}"
 
 
-def _unpadded(part: str) -> bytes:
+def unpadded(part: str) -> bytes:
     return urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,14 @@ from tests.asking import NETWORK, UNASKED, FixedCallers, asked_by, truly_asked
 from tests.logins import TOKEN_URL, Login
 
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.identity import KeyAdded, KeyRevoked, PartyRegistered, PublicKey, RoleWithdrawn
+from salus.events.contexts.identity import (
+    KeyAdded,
+    KeyRevoked,
+    PartyRegistered,
+    PublicKey,
+    RoleWithdrawn,
+    key_claims,
+)
 from salus.events.contexts.identity_login import (
     ProviderKeysReplaced,
     ProviderWithdrawn,
@@ -186,6 +193,26 @@ def test_a_session_adds_no_key_and_revokes_none_of_the_persons_own() -> None:
         assert refused.value.code == "session-key"
 
 
+def test_a_session_puts_no_other_in_doubt() -> None:
+    """Case C8-5."""
+    ring, session = with_session()
+    other, since = Login(NORA, NORTH, NOW).session(), NOW + timedelta(seconds=1)
+    ring.apply(other, at=NOW)
+    state = PartyState(NORA, "person", roles=("clinician",), member=NORTH)
+    codes = []
+    for key_id in (session.verification_method, other.key.id):
+        command = RevokeKey(key_id, "compromised", since)
+        ended = KeyRevoked(NORA, key_id, command.reason, since, request=UNASKED)
+        actor = replace(actor_of(ring, NORA), request=truly_asked(ended, session, at=since).request)
+        try:
+            end_session(state, command, actor=actor, operators=(), logins=ring.logins, at=since)
+            codes.append("")
+        except Refusal as refusal:
+            codes.append(refusal.code)
+
+    assert codes == ["", "session-key"]
+
+
 def _fact_of(command: AddKey | RevokeKey) -> Any:
     if isinstance(command, AddKey):
         return KeyAdded(NORA, command.key, request=UNASKED)
@@ -339,6 +366,30 @@ async def test_only_a_session_that_took_effect_is_one(outcome: Outcome, status: 
     answered = await identity.exchange(Login(NORA, NORTH, NOW))
 
     assert (answered.status_code, answered.json()["code"]) == (status, code)
+
+
+async def test_an_exchange_that_is_sent_again_is_neither_counted_nor_stated() -> None:
+    """Case C8-4: who reads the topic used up somebody's logins, and wrote on the ledger with each."""
+    identity = Identity(ring=network(with_provider=True))
+    one, another = Login(NORA, NORTH, NOW), Login(NORA, NORTH, NOW)
+    first = await identity.exchange(one)
+    identity.ring.claims.update(key_claims(identity.opened[0].key))
+    again = await identity.exchange(one, logins=0)
+    other = await identity.exchange(another, logins=0)
+
+    assert first.status_code == 200
+    assert (again.status_code, again.json()["code"]) == (400, "token-used")
+    assert other.status_code == 429
+    assert len(identity.opened) == 1
+
+
+async def test_a_proof_for_an_address_that_is_none_is_no_fault_of_ours() -> None:
+    """Case C8-1: `urlsplit` raised at it, and the answer was 500."""
+    identity, one = Identity(ring=network(with_provider=True)), Login(NORA, NORTH, NOW)
+    headers = {"DPoP": one.proof(url="https://[/token"), "Content-Type": FORM_TYPE}
+    answered = await identity.send("POST", "/token", content=form_of(one.id_token()), headers=headers)
+
+    assert (answered.status_code, answered.json()["code"]) == (400, "invalid-dpop-proof")
 
 
 async def test_a_person_logs_in_so_often_and_no_more() -> None:

@@ -26,7 +26,7 @@ from salus.events.contexts.identity import IDENTITY
 from salus.events.contexts.identity_login import SessionOpened
 from salus.events.ed25519 import Verifies
 from salus.events.envelope import Event
-from salus.events.errors import Reason, RejectedError
+from salus.events.errors import RULE_FAULTS, Reason, RejectedError
 from salus.events.event_types import type_of
 from salus.events.governance import SECONDED, objection_to_governing
 from salus.events.keyring import KeyRing
@@ -82,14 +82,23 @@ def verify_request(
         return
     if event.envelope.time > at + CLOCKS:
         raise RejectedError(Reason.INVALID_REQUEST, "$.time: it is in the future")
-    request = event.data.request
-    if request.authentication == SERVICE:
+    try:
+        _require_authentic(event, event.data, ring=ring, at=at, proofs=proofs)
+    except RULE_FAULTS as error:
+        raise _refused(f"a rule failed on it: {type(error).__name__}") from None
+
+
+def _require_authentic(
+    event: Event, data: RequestedData, *, ring: KeyRing, at: datetime, proofs: Proofs
+) -> None:
+    request = data.request
+    if isinstance(data, SessionOpened):
+        _require_exchanged(data, ring.catalogue)
+    elif request.authentication == SERVICE:
         _require_own(event, request)
     elif request.authentication == SIGNED:
-        signed = require_asked(event.data, catalogue=ring.catalogue, network=ring.network, read=proofs.read)
+        signed = require_asked(data, catalogue=ring.catalogue, network=ring.network, read=proofs.read)
         _require_signed(event, signed, request, ring=ring, judged_at=at, verify=proofs.verify)
-    elif request.authentication == ID_TOKEN and isinstance(event.data, SessionOpened):
-        _require_exchanged(event.data, ring.catalogue)
     else:
         raise _refused("an authentication that nobody here can verify")
 
@@ -138,7 +147,7 @@ def approver_of(  # noqa: PLR0913  # an approval, and what it is judged by
 ) -> str:
     """Return the DID of the second party that signed the request which `asked` names.
 
-    Of the times `signed_by` tells.
+    A session approves nothing, whatever the times, of which `signed_by` tells.
 
     Raises:
         BearerError: with a sentence that says what is wrong.
@@ -151,6 +160,8 @@ def approver_of(  # noqa: PLR0913  # an approval, and what it is judged by
         raise BearerError("the approval is about another request")
     if claims.iss == asked.iss:
         raise BearerError("nobody approves a request of their own")
+    if signed.kid in ring.logins.keys:
+        raise BearerError("a session approves nothing: sign with a key of your own")
     if not signed_by(signed, ring=ring, at=at, judged_at=judged_at, lenience=lenience):
         raise BearerError("the approval is not signed by a key that may sign")
     return claims.iss
@@ -168,6 +179,8 @@ def _require_own(event: Event, request: Request) -> None:
 def _require_exchanged(data: SessionOpened, catalogue: Catalogue) -> None:
     """Raise unless the exchange has nothing in it but what one has; by whom it is `entitlement` judges."""
     request = data.request
+    if request.authentication != ID_TOKEN or request.by != data.did:
+        raise _refused("a session is asked for by an ID token, and by whose session it is")
     if request.approval is not None or request.decision is not None or request.proof is None:
         raise _refused("a session is opened by a token exchange and its proof alone")
     body = None if request.body is None else request.body.encode("utf-8")
@@ -200,6 +213,9 @@ def _require_signed(  # noqa: PLR0913  # a request, and what it is judged by
     )
     if claims.iss != request.by or not is_signed:
         raise _refused("the token is not signed by who is said to have asked")
+    if event.type.operators and signed.kid in ring.logins.keys:
+        # Whoever runs a provider would govern the network.
+        raise _refused("a session asks for nothing that operators ask for: sign with a key of your own")
     second = None
     if request.approval is not None:
         try:

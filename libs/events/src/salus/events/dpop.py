@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 from typing import Annotated, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -22,8 +22,9 @@ PROOF_S_MAX = 60
 """A proof is taken for so long after `iat`."""
 
 
-# Without query, fragment and account.
-_URL = r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]*)*\Z"
+# Without query, fragment and account; what follows the host is its path.
+_HOST = r"^https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+_URL = _HOST + r"(?:/[A-Za-z0-9._~-]*)*\Z"
 
 
 class DpopError(Exception):
@@ -92,4 +93,4 @@ def read_proof(text: str) -> DpopProof:
         raise DpopError("x of the key is not written in the one way of base64url")
     if not verifies(key.public_bytes_raw(), signature, signing_input):
         raise DpopError("the proof is not signed by the key in it")
-    return DpopProof(key, claims.htm, urlsplit(claims.htu).path, claims.iat)
+    return DpopProof(key, claims.htm, re.sub(_HOST, "", claims.htu), claims.iat)

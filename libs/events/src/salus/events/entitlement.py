@@ -179,7 +179,7 @@ def _actor_of(data: RequestedData, standing: Standing) -> Actor | Objection:
     approver = None if second is None else standing.parties.get(second)
     if approver is not None and isinstance(barred := standing.caller(approver), Objection):
         return barred
-    refused = objection_to_asking_by_session(data, asked=asked, approved=approved, logins=standing.logins)
+    refused = objection_to_asking_by_session(data, asked=asked, logins=standing.logins)
     if refused is not None:
         return refused
     return Actor(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import msgspec
+
 
 class Reason(StrEnum):
     """The reasons for which a record is a rejected leaf, in the order in which they are checked."""
@@ -80,6 +82,18 @@ _MEANINGS = {
     Reason.INVALID_REQUEST: "Who is said to have asked for it did not sign such a request.",
     Reason.DUPLICATE: "An event with this source and id is on the ledger already.",
 }
+
+
+RULE_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    msgspec.MsgspecError,
+)
+"""What a rule raises that did not think of a text. Who judges catches it: for whom a rule fails, it fails for
+all, and nobody ends everybody by a record. What depends on the machine, as MemoryError, is none of them."""
 
 
 class EventError(Exception):

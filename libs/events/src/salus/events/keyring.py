@@ -30,7 +30,7 @@ from salus.events.doubt import earlier_of
 from salus.events.effect import Applied, Effect, WithoutEffect, claims_of, effect_of
 from salus.events.entitlement import Standing, objection_to_event
 from salus.events.envelope import Event
-from salus.events.errors import Reason, RejectedError
+from salus.events.errors import RULE_FAULTS, Reason, RejectedError
 from salus.events.event_types import EventData
 from salus.events.logins import Logins
 from salus.events.membership import KEPT_ROLES, Membership, Memberships, organisation_of, restricted
@@ -385,13 +385,10 @@ class KeyRing:
 
 
 def _objection_to(event: Event, standing: Standing) -> Objection | None:
-    """Return why a fact has no effect; one that our own rules fail on has none.
-
-    For whom a rule fails, it fails for all, and nobody ends everybody by a text that no rule thought of.
-    """
+    """Return why a fact has no effect; one that our own rules fail on has none."""
     try:
         return objection_to_event(event, standing)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except RULE_FAULTS as error:
         return Objection(NOT_JUDGED, f"a rule failed on it: {type(error).__name__}")
 
 

@@ -147,17 +147,19 @@ def objection_to_person(data: SessionOpened, standing: LoginStanding) -> Objecti
 
 
 def objection_to_asking_by_session(
-    data: RequestedData, *, asked: Signed | None, approved: Signed | None, logins: Logins
+    data: RequestedData, *, asked: Signed | None, logins: Logins
 ) -> Objection | None:
-    """Return `session-key` if a fact of identity is asked for, or approved, with a session key.
+    """Return `session-key` if a fact of identity is asked for with a session key.
 
     A session ends with its provider; a key that it added would not. It ends sessions of its person, and
-    nothing else.
+    nothing else, and puts in doubt what itself signed: else one stolen hour would put in doubt a month.
     """
-    if approved is not None and approved.kid in logins.keys:
-        return Objection("session-key", "an approval is signed with a key of its own, and not in a session")
-    ends_session = isinstance(data, KeyRevoked) and data.key_id in logins.keys
-    if asked is None or asked.kid not in logins.keys or ends_session:
+    if asked is None or (known := logins.keys.get(asked.kid)) is None:
         return None
-    why = "with the key of a session only sessions are ended: sign with a key of your own"
-    return Objection("session-key", why)
+    if not isinstance(data, KeyRevoked) or data.key_id not in logins.keys or data.did != known.did:
+        why = "with the key of a session only her sessions are ended: sign with a key of your own"
+        return Objection("session-key", why)
+    if data.since is not None and data.key_id != asked.kid:
+        why = "since: a session puts in doubt what itself signed, and no other: sign with a key of your own"
+        return Objection("session-key", why)
+    return None

@@ -6,12 +6,12 @@ which everybody follows who judges; here is only what a command becomes, and wha
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from datetime import datetime
 
 import msgspec
 
-from salus.events.contexts.identity import KeyRevoked
+from salus.events.contexts.identity import KeyRevoked, key_claims
 from salus.events.contexts.identity_login import (
     ProviderAdded,
     ProviderKeysReplaced,
@@ -95,6 +95,21 @@ def open_session(body: bytes, proof: str, *, standing: LoginStanding, at: dateti
     return opened
 
 
+def require_unused(opened: SessionOpened, claimed: Container[str]) -> None:
+    """Raise LoginError `token-used` if a session was opened by that exchange, as far as is known here.
+
+    Who reads the topic can send it again: so it is refused before it counts for the person and is stated.
+    Whether it is the first, the rule of effect says.
+    """
+    if any(name in claimed for name in key_claims(opened.key)):
+        raise token_used()
+
+
+def token_used() -> LoginError:
+    """Return what somebody is told who sends an exchange again."""
+    return LoginError("invalid_grant", "token-used", "a login opens one session: log in again")
+
+
 def end_session(  # noqa: PLR0913  # a command, and what it is judged by
     state: PartyState,
     command: RevokeKey,
@@ -107,7 +122,8 @@ def end_session(  # noqa: PLR0913  # a command, and what it is judged by
     """Return the fact that the key of a session of that person signs no more; it may be her last.
 
     Raises:
-        Refusal: `not-permitted`, `second-operator-needed`, `unknown-key` or a code of `objection_to_doubt`.
+        Refusal: `not-permitted`, `second-operator-needed`, `unknown-key`, `session-key` or a code of
+            `objection_to_doubt`.
     """
     target = target_of(state.kind, state.roles, state.member)
     relation = actor.relation_to(state.did, state.kind, state.member)
@@ -116,6 +132,7 @@ def end_session(  # noqa: PLR0913  # a command, and what it is judged by
     if known.did != state.did or (known.revoked_at is not None and command.since is None):
         raise Refusal("unknown-key", "the party has no such session, or it is over", status=404)
     ended = KeyRevoked(state.did, command.key_id, command.reason, command.since, request=actor.request)
+    require_key_of_party(ended, logins)
     doubted = known.doubted_since
     require(
         objection_to_doubt(ended, doubted_since=doubted, actor=actor, operators=operators, at=at), status=422
@@ -126,5 +143,5 @@ def end_session(  # noqa: PLR0913  # a command, and what it is judged by
 def require_key_of_party(data: EventData, logins: Logins) -> None:
     """Raise Refusal `session-key` if it was asked for in a session, and is more than a session's end."""
     assert isinstance(data, RequestedData)  # noqa: S101  # identity states nothing else
-    asked, approved = tokens_of(data.request)
-    require(objection_to_asking_by_session(data, asked=asked, approved=approved, logins=logins))
+    asked, _ = tokens_of(data.request)
+    require(objection_to_asking_by_session(data, asked=asked, logins=logins))

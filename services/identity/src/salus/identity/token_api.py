@@ -19,7 +19,7 @@ from salus.events.dpop import PROOF_CHARS_MAX
 from salus.events.effect import Applied, NoEffect, Refused, Unknown, WithoutEffect
 from salus.events.sessions import LoginError
 from salus.events.token_exchange import EXCHANGE_BYTES_MAX, GRANT_TYPE, ID_TOKEN_TYPE, SESSION_KEY_TYPE
-from salus.identity.logins import open_session
+from salus.identity.logins import open_session, require_unused, token_used
 from salus.identity.ports import Ring
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.problems import documented
@@ -118,6 +118,7 @@ def token_routes(
             body, proof = await _sent(request)
             known, at = await ring.catch_up(), now()
             opened = open_session(body, proof, standing=known, at=at)
+            require_unused(opened, known.claims)
             limit.take(known.parties[opened.did])
             await _state(writer, opened)
         except LoginError as error:
@@ -146,7 +147,7 @@ async def _state(writer: FactWriter, opened: SessionOpened) -> None:
         case Applied():
             return
         case WithoutEffect(reason=NoEffect.NAME_TAKEN):
-            raise LoginError("invalid_grant", "token-used", "a login opens one session: log in again")
+            raise token_used()
         case WithoutEffect() | Refused() | Unknown():
             raise failed(outcome)
         case _:
