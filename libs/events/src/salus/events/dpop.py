@@ -22,9 +22,9 @@ PROOF_S_MAX = 60
 """A proof is taken for so long after `iat`."""
 
 
-# Without query, fragment and account; what follows the host is its path.
-_HOST = r"^https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
-_URL = _HOST + r"(?:/[A-Za-z0-9._~-]*)*\Z"
+# Without query, fragment and account; the group is the path.
+_URL = r"^https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?((?:/[A-Za-z0-9._~-]*)*)\Z"
+_read_url = re.compile(_URL).match
 
 
 class DpopError(Exception):
@@ -93,4 +93,5 @@ def read_proof(text: str) -> DpopProof:
         raise DpopError("x of the key is not written in the one way of base64url")
     if not verifies(key.public_bytes_raw(), signature, signing_input):
         raise DpopError("the proof is not signed by the key in it")
-    return DpopProof(key, claims.htm, re.sub(_HOST, "", claims.htu), claims.iat)
+    url = _read_url(claims.htu)
+    return DpopProof(key, claims.htm, "" if url is None else url[1], claims.iat)
