@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.asking import UNASKED, truly_asked
+from tests.asking import NETWORK, UNASKED, truly_asked
 from tests.logins import Login
 from tests.unit.events.samples import ROOT, Row, records_of, row, verdict
 from tests.unit.events.test_sessions import (
@@ -34,8 +34,10 @@ from tests.unit.events.test_sessions import (
     unpadded,
 )
 
+from salus.client.auth import RequestLine, make_bearer
 from salus.events.accountability import verify_request
 from salus.events.batch_judging import BatchJudging
+from salus.events.bearer import audience_of
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import PolicyFile, PolicySetActivated, PolicySetProposed, policy_body
 from salus.events.contexts.identity import KeyRevoked, RoleGranted
@@ -297,3 +299,60 @@ def test_a_session_ends_no_session_of_somebody_else() -> None:
         town.ring.logins.keys[session.verification_method], revoked_at=None
     )
     assert town.say(KeyRevoked(SUSI, key_id, "left", request=UNASKED), session, at=LATER) == "session-key"
+
+
+# --- C8-7: what an exchange tells ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("claim", ["sub", "sid", "jti", "session_state"])
+def test_a_mail_address_in_other_letters_is_one_too(claim: str) -> None:
+    """Case C8-7 (a)."""
+    one = login()
+    one.claims[claim] = "nora.north%40north.example"
+
+    with pytest.raises(LoginError) as answered:
+        one.session()
+    assert answered.value.code == "id-token-invalid"
+
+
+_SECONDS = int(NOON.timestamp())
+_SAID = {"iss": "https://x", "sub": "a", "aud": "c", "iat": _SECONDS, "exp": _SECONDS + 60, "nonce": "n"}
+_WORDY: dict[str, tuple[dict[str, Any], dict[str, Any], bytes]] = {
+    "the name of a claim": ({}, {"Nora North, born 1970, is ill": NORA}, b"x" * 64),
+    "a claim more": ({}, {"Nora-North-is-ill": NORA, "d": NORA}, b"x" * 64),
+    "kid": ({"kid": "Nora North is ill"}, {"d": NORA}, b"x" * 64),
+    "a long kid": ({"kid": "k" * 129}, {"d": NORA}, b"x" * 64),
+    "alg": ({"alg": "Nora North is ill"}, {"d": NORA}, b"x" * 64),
+    "iss": ({}, {"d": NORA, "iss": "Nora North is ill"}, b"x" * 64),
+    "the signature": ({}, {"d": NORA}, b"Nora North is ill " * 9),
+    "a signature of RSA": ({"alg": "RS256"}, {"d": NORA}, b"Nora North is ill"),
+}
+
+
+def _exchange_of(header: dict[str, Any], claims: dict[str, Any], signature: bytes) -> str:
+    token = jws({"alg": "ES256", "kid": "k"} | header, _SAID | claims, lambda _: signature)
+    return form_of(token).decode()
+
+
+@pytest.mark.parametrize("name", _WORDY)
+def test_words_come_onto_the_ledger_in_no_part_of_an_exchange(name: str) -> None:
+    """Case C8-7 (d): with identity's key, and with no provider at all."""
+    town, opened = Town(), login().session()
+    plain = _exchange_of({}, {"d": NORA}, b"x" * 64)
+
+    assert not refused(town, msgspec.structs.replace(opened, request=with_(opened, body=plain)))
+    wordy = _exchange_of(*_WORDY[name])
+    assert refused(town, msgspec.structs.replace(opened, request=with_(opened, body=wordy)))
+
+
+def test_a_session_is_asked_for_in_no_other_way_than_by_an_id_token() -> None:
+    """Case C8-7 (d): under a bearer the ID token in the body had any payload."""
+    town, opened = Town(), login().session()
+    token = jws({"alg": "ES256", "kid": "k"}, {"name": "Nora North", "diagnosis": "ill"}, lambda _: b"x" * 64)
+    body = form_of(token)
+    line = RequestLine("POST", "/token", body)
+    sent = make_bearer(signer(NORA), audience_of("identity", NETWORK), now=NOON, request=line)
+    signed = with_(opened, authentication="did-jwt", proof=sent, body=body.decode())
+
+    assert refused(town, msgspec.structs.replace(opened, request=signed))
+    assert refused(town, msgspec.structs.replace(opened, request=with_(opened, by=SUSI)))

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-from salus.events.contexts.identity_login import Base64Url, OpenIdName, ProviderKey
+from salus.events.contexts.identity_login import (
+    Base64Url,
+    Issuer,
+    JwsKeyName,
+    OpenIdName,
+    ProviderAlgorithm,
+    ProviderKey,
+)
 from salus.events.fields import Did
 from salus.events.jws import JwsError, compact_parts
 from salus.ledger.json_reader import read_json
@@ -25,8 +32,12 @@ from salus.ledger.json_reader import read_json
 RSA_BITS = range(2048, 4097)
 # As a member of a JWK has 65537; other exponents are of no use but in attacks.
 _RSA_EXPONENT = "AQAB"
+# Whoever's key it is by: no other text has the place of a signature.
+_RSA_BYTES = range(RSA_BITS.start // 8, RSA_BITS.stop // 8 + 1)
+_SIGNATURE_BYTES: Mapping[str, range] = {"RS256": _RSA_BYTES, "PS256": _RSA_BYTES, "ES256": range(64, 65)}
 _CLAIM = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_Opaque = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:%~+=/-]+\Z", max_length=255)]
+# No percent sign: with one a mail address would be of this form.
+_Opaque = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:~+=/-]+\Z", max_length=255)]
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**36)]
 
 
@@ -41,7 +52,7 @@ class IdTokenError(Exception):
 class IdClaims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The claims that an ID token may have, besides the one that has the DID."""
 
-    iss: Annotated[str, msgspec.Meta(max_length=256)]
+    iss: Issuer
     sub: _Opaque
     aud: OpenIdName | Annotated[tuple[OpenIdName, ...], msgspec.Meta(max_length=16)]
     iat: _Seconds
@@ -63,8 +74,8 @@ class IdClaims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # `crit` is unknown here, as whatever else changes what the token means.
-    alg: str
-    kid: str
+    alg: ProviderAlgorithm
+    kid: JwsKeyName
     typ: Literal["JWT"] | None = None
 
 
@@ -88,12 +99,15 @@ def read_id_token(text: str) -> IdToken:
         header = msgspec.convert(read_json(parts.header), _Header)
         payload = read_json(parts.payload)
     except msgspec.ValidationError:
-        why = "its header has alg and kid, and typ JWT or none, and nothing else: no crit, no key"
+        named = ", ".join(get_args(ProviderAlgorithm))
+        why = f"its header has alg ({named}), a plain kid, typ JWT or none, and nothing else: no crit, no key"
         raise IdTokenError("id-token-invalid", why) from None
     except (JwsError, ValueError):
         raise IdTokenError("id-token-invalid", "no compact JWS that is read in one way only") from None
     if not isinstance(payload, dict):
         raise IdTokenError("id-token-invalid", "its payload is no object")
+    if len(parts.signature) not in _SIGNATURE_BYTES[header.alg]:
+        raise IdTokenError("id-token-invalid", "its signature is not as long as one of its algorithm")
     return IdToken(text, header.alg, header.kid, payload)
 
 
@@ -132,6 +146,15 @@ def claims_of(token: IdToken, *, did_claim: str) -> tuple[str, IdClaims]:
         # It names the claim and the kind, never the value.
         why = f"a claim is missing, or not of its kind: {error}"
         raise IdTokenError("id-token-invalid", why) from None
+
+
+def is_claim_name(name: str) -> bool:
+    """Tell whether a claim can be the one that has the DID, as `did_claim` of a provider names it."""
+    try:
+        msgspec.convert(name, OpenIdName)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def fault_of_key(key: ProviderKey) -> str | None:

@@ -17,7 +17,14 @@ from salus.events.contexts.identity import PublicKey
 from salus.events.contexts.identity_login import ProviderAdded, SessionOpened
 from salus.events.did import multibase_of
 from salus.events.dpop import PROOF_S_MAX, DpopError, DpopProof, base64url, read_proof, thumbprint_of
-from salus.events.id_token import IdClaims, IdTokenError, claims_of, read_id_token, verify_id_token
+from salus.events.id_token import (
+    IdClaims,
+    IdTokenError,
+    claims_of,
+    is_claim_name,
+    read_id_token,
+    verify_id_token,
+)
 from salus.events.requests import ID_TOKEN, Request
 from salus.events.token_exchange import ExchangeError, read_exchange
 
@@ -104,7 +111,7 @@ def require_form(body: bytes, proof: str, *, did: str) -> None:
     with _reported():
         read_proof(proof)
         token = read_id_token(read_exchange(body).id_token)
-        named = [name for name, value in token.payload.items() if value == did]
+        named = [name for name, value in token.payload.items() if value == did and is_claim_name(name)]
         claims_of(token, did_claim=named[0] if named else "sub")
 
 
