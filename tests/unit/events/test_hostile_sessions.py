@@ -35,12 +35,14 @@ from tests.unit.events.test_sessions import (
 )
 
 from salus.client.auth import RequestLine, make_bearer
-from salus.events.accountability import verify_request
+from salus.events.accountability import LATE_MAX, verify_request
 from salus.events.batch_judging import BatchJudging
 from salus.events.bearer import audience_of
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import PolicyFile, PolicySetActivated, PolicySetProposed, policy_body
-from salus.events.contexts.identity import KeyRevoked, RoleGranted
+from salus.events.contexts.identity import KeyRevoked, MemberSuspended, RoleGranted
+from salus.events.contexts.identity_login import ProviderWithdrawn
+from salus.events.contexts.storage import ReadRefused
 from salus.events.did import LocalSigner
 from salus.events.dpop import base64url
 from salus.events.envelope import decode_event, encode_event
@@ -198,11 +200,20 @@ def test_a_request_that_a_rule_fails_on_is_refused(
 # --- C8-2: what a session asks for and approves ----------------------------------------------------------
 
 
-def governs(town: Town, asked: Any, *, at: datetime, appended: datetime) -> bool:
+def is_taken(town: Town, asked: Any, *, at: datetime, appended: datetime) -> bool:
     """Tell whether everybody takes what a service stated, whose time it chose."""
     behalf = town.ring.parties[asked.request.by].member
     asked = msgspec.structs.replace(asked, request=with_(asked, behalf=behalf))
-    value = encode_event(asked, id="g1", source=ROOT.did, subject=ROOT.did, time=at, expected_version=0)
+    entry = type_of(asked)
+    subject = ROOT.did if entry.subject_field is None else getattr(asked, entry.subject_field)
+    value = encode_event(
+        asked,
+        id="g1",
+        source=ROOT.did,
+        subject=subject,
+        time=at,
+        expected_version=0 if entry.changes else None,
+    )
     try:
         verify_request(decode_event(value, CATALOGUE), ring=town.ring, at=appended)
     except RejectedError:
@@ -242,7 +253,7 @@ def test_a_session_governs_nothing_whatever_the_times(name: str, *, backdated: b
     wim = signer(WIM) if needs_second else None
 
     def taken(asker: LocalSigner, second: LocalSigner | None) -> bool:
-        return governs(town, truly_asked(data, asker, at=at, second=second), at=at, appended=appended)
+        return is_taken(town, truly_asked(data, asker, at=at, second=second), at=at, appended=appended)
 
     assert taken(own, wim)
     assert not taken(session, wim)
@@ -263,6 +274,49 @@ def test_a_session_approves_no_fact_of_identity() -> None:
     assert barred.value.reason is Reason.INVALID_REQUEST
     assert "approves nothing" in barred.value.detail
     assert town.say(granted, SVEN, at=LATER, second=WIM) == "done"
+
+
+# --- C8-3: when a session is over ----------------------------------------------------------------------
+
+_ENDS: dict[str, tuple[Any, timedelta]] = {
+    "its time": (None, timedelta(hours=1)),
+    "it is revoked": (KeyRevoked(NORA, "", "left", request=UNASKED), timedelta(minutes=2)),
+    "its provider is withdrawn": (ProviderWithdrawn("north-login", request=UNASKED), timedelta(minutes=2)),
+    "its member is suspended": (MemberSuspended(NORTH, "inquiry", request=UNASKED), timedelta(minutes=2)),
+}
+
+
+@pytest.mark.parametrize("name", _ENDS)
+def test_a_session_that_is_over_signs_nothing_that_a_service_dates_back(name: str) -> None:
+    """Case C8-3: who had a service's key and an old session's stated with it for ever."""
+    town, (end, after) = Town(), _ENDS[name]
+    session = logged_in(town)
+    if isinstance(end, KeyRevoked):
+        end = msgspec.structs.replace(end, key_id=session.verification_method)
+    if end is not None:
+        town.ring.apply(end, at=NOON + after)
+    over = NOON + after + LATE_MAX
+
+    assert town.asks(session, at=LATER, appended=over - timedelta(seconds=1))
+    assert not town.asks(session, at=LATER, appended=over + timedelta(seconds=1))
+    assert not town.asks(session, at=LATER, appended=over + timedelta(days=30))
+
+
+def test_a_transfer_that_began_in_a_session_is_stated_an_hour_later() -> None:
+    town = Town()
+    session = logged_in(town)
+    refused_read = ReadRefused(
+        object="o1",
+        patient="urn:uuid:00000000-0000-4000-8000-000000000001",
+        reader=NORA,
+        reason="not-permitted",
+        request=UNASKED,
+    )
+    asked = truly_asked(refused_read, session, at=LATER)
+    over = NOON + timedelta(hours=1) + LATE_MAX
+
+    assert is_taken(town, asked, at=LATER, appended=over + timedelta(minutes=59))
+    assert not is_taken(town, asked, at=LATER, appended=over + timedelta(minutes=61))
 
 
 # --- C8-5: what a session puts in doubt ----------------------------------------------------------------

@@ -116,7 +116,7 @@ class Town:
             expected_version=version,
         )
 
-    def asks(self, by: LocalSigner, *, at: datetime) -> bool:
+    def asks(self, by: LocalSigner, *, at: datetime, appended: datetime | None = None) -> bool:
         """Tell whether everybody takes a consent that was asked for with this key at that moment."""
         granted = ConsentGranted(
             consent="00000000-0000-4000-8000-000000000001.0123456789abcdef0123",
@@ -135,7 +135,7 @@ class Town:
             data, id="c1", source=ROOT.did, subject=data.patient, time=at, expected_version=0
         )
         try:
-            verify_request(decode_event(value, CATALOGUE), ring=self.ring, at=at)
+            verify_request(decode_event(value, CATALOGUE), ring=self.ring, at=appended or at)
         except RejectedError:
             return False
         return True

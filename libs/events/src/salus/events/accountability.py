@@ -30,6 +30,7 @@ from salus.events.errors import RULE_FAULTS, Reason, RejectedError
 from salus.events.event_types import type_of
 from salus.events.governance import SECONDED, objection_to_governing
 from salus.events.keyring import KeyRing
+from salus.events.parties import KnownKey
 from salus.events.requests import ID_TOKEN, SERVICE, SIGNED, Request, RequestedData
 from salus.events.sessions import LoginError, require_form
 from salus.events.signed_request import Asked
@@ -41,6 +42,8 @@ TRANSFER_S_MAX = 3600
 STATING_S_MAX = 30
 # By how much the clocks of services, brokers and sequencers may differ; more is a fault of the operator's.
 CLOCKS = timedelta(minutes=5)
+# How long after it took a request a service may have the event appended, with the clocks and a slow Kafka.
+LATE_MAX = timedelta(minutes=15)
 _SKEW = timedelta(seconds=CLOCK_SKEW_S)
 
 
@@ -213,9 +216,8 @@ def _require_signed(  # noqa: PLR0913  # a request, and what it is judged by
     )
     if claims.iss != request.by or not is_signed:
         raise _refused("the token is not signed by who is said to have asked")
-    if event.type.operators and signed.kid in ring.logins.keys:
-        # Whoever runs a provider would govern the network.
-        raise _refused("a session asks for nothing that operators ask for: sign with a key of your own")
+    if (session := ring.logins.keys.get(signed.kid)) is not None:
+        _require_in_session(event, session, judged_at=judged_at)
     second = None
     if request.approval is not None:
         try:
@@ -233,6 +235,20 @@ def _require_signed(  # noqa: PLR0913  # a request, and what it is judged by
     party = ring.parties.get(request.by)
     if party is None or request.behalf not in (None, party.member, party.did):
         raise _refused("the caller acts for no such member")
+
+
+def _require_in_session(event: Event, session: KnownKey, *, judged_at: datetime) -> None:
+    """Raise unless a session may ask for it, and was open when a service can have taken the request.
+
+    A service says itself when it stated an event. By that alone no session would ever be over for who has a
+    service's key.
+    """
+    if event.type.operators:
+        # Whoever runs a provider would govern the network.
+        raise _refused("a session asks for nothing that operators ask for: sign with a key of your own")
+    taken = judged_at - LATE_MAX - timedelta(seconds=TRANSFER_S_MAX if event.type.transfer else 0)
+    if session.is_revoked(at=taken) or (session.valid_until is not None and taken >= session.valid_until):
+        raise _refused("the session was over long before this was appended")
 
 
 def _first_use(signed: Signed, *, ring: KeyRing, until: datetime) -> datetime:
