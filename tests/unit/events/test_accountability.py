@@ -32,7 +32,8 @@ from tests.unit.events.samples import (
 )
 
 from salus.client.auth import RequestLine, make_approval
-from salus.events.accountability import CLOCKS, TRANSFER_S_MAX
+from salus.events.accountability import TRANSFER_S_MAX
+from salus.events.bearer import CLOCKS
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted
 from salus.events.contexts.identity import (

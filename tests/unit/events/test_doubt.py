@@ -17,6 +17,7 @@ from tests.unit.events.samples import (
     network_ring,
 )
 
+from salus.events.bearer import CLOCKS
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked
 from salus.events.doubt import REACH_MAX
@@ -36,12 +37,14 @@ def revoked(
     by: Signer = MEMBER,
     second: Signer | None = None,
     reason: str = "compromised",
+    at: datetime = NOON,
 ) -> Effect:
     said = KeyRevoked(MEMBER.did, KEY, reason, since, request=UNASKED)  # type: ignore[arg-type]  # a reason
     value = encoded(
-        truly_asked(said, by, at=NOON, second=second),
+        truly_asked(said, by, at=at, second=second),
         source=ROOT.did,
         subject=MEMBER.did,
+        time=at,
         expected_version=ring.versions.get(MEMBER.did, 0),
     )
     return ring.fold(decode_event(value, CATALOGUE), appended=NOON)
@@ -66,6 +69,15 @@ def test_a_revocation_that_says_nothing_puts_nothing_in_doubt() -> None:
 
     assert isinstance(revoked(ring, None), Applied)
     assert not in_doubt(ring, NOON)
+
+
+def test_whoever_has_identitys_key_reaches_no_further_by_dating_it_back() -> None:
+    """Case C8-6: the reach was measured from the time that identity states."""
+    stated = NOON - timedelta(days=8)
+    since = stated - REACH_MAX
+
+    assert revoked(network_ring(), since, at=stated) == NOT_ENTITLED
+    assert isinstance(revoked(network_ring(), NOON - REACH_MAX, at=NOON - CLOCKS), Applied)
 
 
 def test_a_key_that_was_revoked_is_doubted_later_and_only_more() -> None:

@@ -37,7 +37,7 @@ from tests.unit.events.test_sessions import (
 from salus.client.auth import RequestLine, make_bearer
 from salus.events.accountability import LATE_MAX, verify_request
 from salus.events.batch_judging import BatchJudging
-from salus.events.bearer import audience_of
+from salus.events.bearer import CLOCKS, audience_of
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import PolicyFile, PolicySetActivated, PolicySetProposed, policy_body
 from salus.events.contexts.identity import KeyRevoked, MemberSuspended, RoleGranted
@@ -353,6 +353,16 @@ def test_a_session_ends_no_session_of_somebody_else() -> None:
         town.ring.logins.keys[session.verification_method], revoked_at=None
     )
     assert town.say(KeyRevoked(SUSI, key_id, "left", request=UNASKED), session, at=LATER) == "session-key"
+
+
+def test_an_exchange_that_somebody_kept_opens_no_session_that_is_dated_back() -> None:
+    """Case C8-6: whoever had identity's key dated it back to when the exchange was of now."""
+    town, one = Town(), login()
+    town.add_provider(one)
+    kept = one.session()
+
+    assert town.state(kept, at=NOON, appended=NOON + CLOCKS + timedelta(minutes=2)) == "dpop-proof-expired"
+    assert town.state(kept, at=NOON, appended=NOON + CLOCKS) == "done"
 
 
 # --- C8-7: what an exchange tells ----------------------------------------------------------------------

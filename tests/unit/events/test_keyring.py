@@ -180,7 +180,7 @@ def test_an_event_that_expects_another_version_changes_nothing(version: int, app
 def test_a_fact_that_a_rule_fails_on_has_no_effect(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error("a rule did not think of this")
 
     monkeypatch.setattr(keyring, "objection_to_event", fail)

@@ -16,8 +16,9 @@ from tests.asking import NETWORK, UNASKED, truly_asked
 from tests.logins import CLIENT, DID_CLAIM, Login
 from tests.unit.events.samples import ROOT, SERVICES, records_of, row, verdict
 
-from salus.events.accountability import CLOCKS, verify_request
+from salus.events.accountability import verify_request
 from salus.events.batch_judging import BatchJudging
+from salus.events.bearer import CLOCKS
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted
 from salus.events.contexts.identity import (
@@ -92,12 +93,12 @@ class Town:
         asked = truly_asked(data, asking, at=at, second=signer(second) if second else None)
         return self.state(asked, at=at)
 
-    def state(self, data: EventData, *, at: datetime = NOON) -> str:
+    def state(self, data: EventData, *, at: datetime = NOON, appended: datetime | None = None) -> str:
         """Let everybody fold an event of identity, as the sequencer lets it; return the code, or `done`."""
         event = decode_event(self.value(data, at=at), CATALOGUE)
-        verify_request(event, ring=self.ring, at=at)
+        verify_request(event, ring=self.ring, at=appended or at)
         offset = self.ring.position
-        self.ring.fold(event, appended=at)
+        self.ring.fold(event, appended=appended or at)
         self.ring.position = offset + 1
         if offset in self.ring.unentitled:
             return self.ring.unentitled[offset].code

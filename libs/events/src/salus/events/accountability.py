@@ -14,6 +14,7 @@ from salus.events.bearer import (
     APPROVAL,
     APPROVAL_LIFETIME_S_MAX,
     CLOCK_SKEW_S,
+    CLOCKS,
     Bearer,
     BearerError,
     Signed,
@@ -40,8 +41,6 @@ from salus.events.verification_keys import verifies
 TRANSFER_S_MAX = 3600
 # How long after its request, or after the end of a transfer, a service may state an event.
 STATING_S_MAX = 30
-# By how much the clocks of services, brokers and sequencers may differ; more is a fault of the operator's.
-CLOCKS = timedelta(minutes=5)
 # How long after it took a request a service may have the event appended, with the clocks and a slow Kafka.
 LATE_MAX = timedelta(minutes=15)
 _SKEW = timedelta(seconds=CLOCK_SKEW_S)

@@ -15,6 +15,7 @@ the second party reads. It travels with that text alone, and no service takes it
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -35,6 +36,8 @@ APPROVAL = "approval"
 PROPOSAL_LIFETIME_S_MAX = 7 * 86_400
 PROPOSAL = "proposal"
 CLOCK_SKEW_S = 10
+CLOCKS = timedelta(minutes=5)
+"""By how much the clocks of services, brokers and sequencers may differ; more is a fault of an operator's."""
 TYPES = (None, "JWT")
 """What `typ` in the header of a bearer may be."""
 DECISION_TYPE = "salus-decision+jwt"

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from salus.events.bearer import (
     APPROVAL_LIFETIME_S_MAX,
+    CLOCKS,
     LIFETIME_S_MAX,
     BearerError,
     Signed,
@@ -133,13 +134,15 @@ class Standing:
         return Objection(membership.bar.value, f"who asked, or approved, is of a member that is {membership}")
 
 
-def objection_to_event(event: Event, standing: Standing) -> Objection | None:  # noqa: PLR0911  # one per kind
+def objection_to_event(  # noqa: PLR0911  # one per kind
+    event: Event, standing: Standing, *, appended: datetime
+) -> Objection | None:
     """Return why a fact of identity has no effect: whoever asked had no right to it. None: it may have one.
 
     The signatures of request and approval are not looked at again: an event with a wrong one is no leaf that
-    was accepted (`salus.events.accountability`).
+    was accepted. Identity dates it back no further than clocks differ from when the broker appended it.
     """
-    data, at = event.data, event.envelope.time
+    data, at = event.data, max(event.envelope.time + CLOCKS, appended) - CLOCKS
     if isinstance(data, SessionOpened):
         return objection_to_session(data, standing, at=at)
     if not isinstance(data, RequestedData) or data.request.authentication == SERVICE:
@@ -238,12 +241,7 @@ def _objection_to_founding(data: EventData, standing: Standing) -> Objection | N
 
 
 def _objection_to_joining(
-    data: PartyRegistered,
-    actor: Actor,
-    operators: Collection[Operator],
-    standing: Standing,
-    *,
-    at: datetime,
+    data: PartyRegistered, actor: Actor, operators: Collection[Operator], standing: Standing, *, at: datetime
 ) -> Objection | None:
     organisation = standing.parties.get(data.member) if data.member is not None else None
     if data.member is not None and (organisation is None or organisation.kind != "member"):

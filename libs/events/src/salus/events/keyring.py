@@ -126,7 +126,7 @@ class KeyRing:
         version = self.versions.get(subject, 0)
 
         def is_entitled() -> bool:
-            objection = _objection_to(event, self._standing)
+            objection = _objection_to(event, self._standing, appended)
             if objection is not None:
                 self.unentitled[at] = objection
             return objection is None
@@ -384,10 +384,10 @@ class KeyRing:
             self._put(replace(party, roles=roles), at=at)
 
 
-def _objection_to(event: Event, standing: Standing) -> Objection | None:
+def _objection_to(event: Event, standing: Standing, appended: datetime) -> Objection | None:
     """Return why a fact has no effect; one that our own rules fail on has none."""
     try:
-        return objection_to_event(event, standing)
+        return objection_to_event(event, standing, appended=appended)
     except RULE_FAULTS as error:
         return Objection(NOT_JUDGED, f"a rule failed on it: {type(error).__name__}")
 
