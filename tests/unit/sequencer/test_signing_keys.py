@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.sequencer.world import World
 
-from salus.crypto.errors import InvalidKeyError, KmsAwayError
+from salus.crypto.errors import InvalidKeyError, KmsAwayError, KmsUnusableError
 from salus.ledger.note import NoteSigner, Signer
 from salus.sequencer import __main__ as wiring
 from salus.sequencer.errors import NoKeyError
@@ -36,10 +36,13 @@ def failing(world: World, *failures: Exception) -> tuple[Sequencer, Failing]:
     return replace(world.sequencer(), signer=signers), signers
 
 
-async def test_an_hsm_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "failure", [KmsAwayError("does not serve"), KmsUnusableError("PinIncorrect")], ids=repr
+)
+async def test_an_hsm_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
     monkeypatch.setattr(wiring, "KMS_RETRY_S", 0.0)
     world = World.with_hospital()
-    sequencer, signers = failing(world, *[KmsAwayError("the token does not serve")] * 3)
+    sequencer, signers = failing(world, *[failure] * 3)
     stop = asyncio.Event()
     sealing = asyncio.create_task(wiring.seal_with_keys(sequencer, stop))
     while not sealing.done() and not world.notes():  # noqa: ASYNC110  # each step of the loop is a step of the world

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from tests.unit.witness.world import LOG, NOW, ORIGIN, WITNESS, FailingMemory, History, key
 
-from salus.crypto.errors import KmsAwayError
+from salus.crypto.errors import KmsAwayError, KmsUnusableError
 from salus.ledger.checkpoint import sign_checkpoint
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import KeyTextError
@@ -115,13 +115,16 @@ def test_a_witness_watches_no_log_whose_key_anybody_has(tmp_path: Path, algorith
         read_logs(file)
 
 
-async def test_a_key_that_does_not_answer_is_a_503() -> None:
+@pytest.mark.parametrize(
+    "failure", [KmsAwayError("does not serve"), KmsUnusableError("PinIncorrect")], ids=repr
+)
+async def test_a_key_that_does_not_answer_is_a_503(failure: Exception) -> None:
     class Away:
         def public_key(self) -> object:
             return key(2).public_key()
 
         def sign(self, _: bytes) -> bytes:
-            raise KmsAwayError("the token does not serve")
+            raise failure
 
     memory = FailingMemory()
     signer = CosignatureSigner(WITNESS.name, Away())  # type: ignore[arg-type]  # enough of a key to fail

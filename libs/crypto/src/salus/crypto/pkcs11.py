@@ -38,7 +38,7 @@ class TokenKey:
         return self._public
 
     def sign(self, data: bytes, /) -> bytes:
-        """Return the signature; raises KmsAwayError."""
+        """Return the signature; raises KmsAwayError, KmsUnusableError."""
         return self._place.sign(self._public.public_bytes_raw(), data)
 
 

@@ -32,7 +32,7 @@ class SigningKey(Protocol):
         """Return the public half."""
 
     def sign(self, data: bytes, /) -> bytes:
-        """Return the 64-byte signature (RFC 8032); raises KmsAwayError if the HSM does not answer."""
+        """Return the 64-byte signature (RFC 8032); KmsAwayError or KmsUnusableError if an HSM fails."""
 
 
 class KeyPlace(Protocol):
@@ -45,6 +45,7 @@ class KeyPlace(Protocol):
             ExposedKeyError: others may read the file of keys, passphrase or PIN.
             InvalidKeyError: there is no key, or something else than one.
             KmsAwayError: the file or HSM cannot be read.
+            KmsUnusableError: the HSM does not take the PIN.
         """
 
 

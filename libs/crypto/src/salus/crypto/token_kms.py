@@ -6,14 +6,15 @@ current, so two rotations at once leave two root keys, of which everybody takes 
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
+from salus.crypto.call_thread import CallThread
 from salus.crypto.errors import KeyUriError, KmsUnusableError, RootInUseError, UnwrapError
 from salus.crypto.key_uri import TokenPlace
 from salus.crypto.kms import RootsInUse, bound_to, parsed, wrapped_form
@@ -39,6 +40,7 @@ class TokenKms:
     place: TokenPlace
     label: str = field(init=False)
     _token: TokenSession = field(init=False, repr=False)
+    _calls: CallThread = field(default_factory=CallThread, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.label = self.place.wanted.get("object", "")
@@ -123,15 +125,16 @@ class TokenKms:
         await self._run(self._current)
 
     async def close(self) -> None:
-        """Log out."""
-        await asyncio.to_thread(self._token.close)
+        """Log out; a token that hangs is not waited for."""
+        calls, self._calls = self._calls, CallThread()
+        await calls.end(self._token.close)
 
     @property
     def _prefix(self) -> str:
         return f"token-{self.label}-"
 
     async def _run(self, attempt: Callable[[pkcs11.Session], _T]) -> _T:
-        return await asyncio.to_thread(self._token.run, attempt)
+        return await self._calls.run(partial(self._token.run, attempt))
 
     def _current(self, session: pkcs11.Session) -> tuple[str, Any]:
         roots = self._roots(session)

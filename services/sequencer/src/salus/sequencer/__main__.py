@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from salus.archive.duplicates import WindowSize
 from salus.archive.kept_memory import keep_freed_memory
-from salus.crypto.errors import InvalidKeyError, KmsAwayError
+from salus.crypto.errors import InvalidKeyError, KmsAwayError, KmsUnusableError
 from salus.crypto.signing_keys import key_place
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.ledger import BlockSealed, RecordRejected
@@ -142,7 +142,7 @@ async def seal(  # noqa: PLR0913  # what sealing is made of
 
 
 async def seal_with_keys(sequencer: Sequencer, stop: asyncio.Event) -> None:
-    """Seal until told to stop; an HSM that does not answer is waited for.
+    """Seal until told to stop; an HSM that does not answer, or does not take our PIN, is waited for.
 
     Raises:
         HaltError: as `run`, and NoKeyError if a key took over that is not held here.
@@ -150,7 +150,7 @@ async def seal_with_keys(sequencer: Sequencer, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             await run(sequencer, stop)
-        except KmsAwayError as error:
+        except (KmsAwayError, KmsUnusableError) as error:
             _log.error("the signing key is away", error=str(error))
             failed(error)
             with suppress(TimeoutError):

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from salus.crypto.errors import KmsAwayError
+from salus.crypto.errors import KmsAwayError, KmsUnusableError
 from salus.runtime import openapi
 from salus.runtime.bodies import answer_to
 from salus.runtime.problems import ProblemError, documented, problem_response
@@ -46,7 +46,7 @@ class Answers:
             return self._refusal(error.status, error.code, str(error))
         except ForgetfulError:
             return self._refusal(503, "memory-away", "the witness cannot remember, so it does not sign")
-        except KmsAwayError:
+        except (KmsAwayError, KmsUnusableError):
             return self._refusal(503, "key-away", "the witness's key does not answer")
         self._answers.labels("cosigned").inc()
         return Response(lines, media_type=TEXT)
