@@ -47,7 +47,7 @@ Besides:
 - A member registers people by `did:key`, or by `did:web` below its own (`did-not-of-member`). Any other
   `did:web` needs two operators.
 - Who may revoke a key says since when it was in other hands (`since`, of `compromised`), up to 31 days back;
-  more is for two operators ([why](decisions/a-stolen-key-leaves-doubt.md)).
+  more, or the key of another member, is for two operators ([why](decisions/a-stolen-key-leaves-doubt.md)).
 - A grant of `operator` names, in `keys`, all the party's keys that are not revoked, as the second operator
   saw them (`keys-not-named`).
 - Whoever folds identity's topic judges all this again: without the right an event has no effect

@@ -84,10 +84,13 @@ def test_a_key_that_was_revoked_is_doubted_later_and_only_more() -> None:
     ring, stolen = network_ring(), NOON - timedelta(days=2)
     revoked(ring, None, reason="rotated")
 
-    assert isinstance(revoked(ring, stolen, by=GOVERNOR), Applied)
-    assert revoked(ring, stolen, by=GOVERNOR) == NOT_ENTITLED
-    assert revoked(ring, stolen + timedelta(days=1), by=GOVERNOR) == NOT_ENTITLED
-    assert isinstance(revoked(ring, stolen - timedelta(days=1), by=GOVERNOR), Applied)
+    def by_two(since: datetime) -> Effect:
+        return revoked(ring, since, by=GOVERNOR, second=OTHER_GOVERNOR)
+
+    assert isinstance(by_two(stolen), Applied)
+    assert by_two(stolen) == NOT_ENTITLED
+    assert by_two(stolen + timedelta(days=1)) == NOT_ENTITLED
+    assert isinstance(by_two(stolen - timedelta(days=1)), Applied)
     assert ring.keys[KEY].doubted_since == stolen - timedelta(days=1)
     assert ring.keys[KEY].revoked_at == NOON
 
@@ -100,6 +103,18 @@ def test_more_than_a_month_back_is_for_two_operators() -> None:
         assert ring.keys[KEY].revoked_at is None
     ring = network_ring()
     assert isinstance(revoked(ring, long_ago, by=GOVERNOR, second=OTHER_GOVERNOR), Applied)
+
+
+def test_of_another_members_key_it_is_for_two_operators() -> None:
+    """Case C8-6: one operator put a month of a competitor in doubt, for ever."""
+    ring, stolen = network_ring(), NOON - timedelta(days=2)
+
+    assert revoked(ring, stolen, by=GOVERNOR) == NOT_ENTITLED
+    # The revocation itself is his alone.
+    assert isinstance(revoked(ring, None, by=GOVERNOR), Applied)
+    assert not in_doubt(ring, NOON)
+    assert isinstance(revoked(ring, stolen, by=GOVERNOR, second=OTHER_GOVERNOR), Applied)
+    assert in_doubt(ring, NOON)
 
 
 def test_only_of_a_stolen_key_and_not_of_what_is_to_come() -> None:

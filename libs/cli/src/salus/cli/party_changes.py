@@ -105,7 +105,7 @@ def revoke_key(
     """Stop a key from signing, for ever; the party's last one goes only as compromised or left.
 
     With --since, what it signed from then on stays on the ledger and is in doubt, also if it was revoked
-    before. More than a month back takes two operators.
+    before. More than a month back, or of another member's key, it takes two operators.
     """
     party = _party(command, did)
     named = key_name if key_name.startswith("did:") else f"{party.did}#{key_name.removeprefix('#')}"

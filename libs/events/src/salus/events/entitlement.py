@@ -134,9 +134,7 @@ class Standing:
         return Objection(membership.bar.value, f"who asked, or approved, is of a member that is {membership}")
 
 
-def objection_to_event(  # noqa: PLR0911  # one per kind
-    event: Event, standing: Standing, *, appended: datetime
-) -> Objection | None:
+def objection_to_event(event: Event, standing: Standing, *, appended: datetime) -> Objection | None:  # noqa: PLR0911  # one per kind
     """Return why a fact of identity has no effect: whoever asked had no right to it. None: it may have one.
 
     The signatures of request and approval are not looked at again: an event with a wrong one is no leaf that
@@ -312,15 +310,20 @@ def _objection_to_change(
                 data.did, (data.key,), proofs=proofs, member=party.member, network=standing.network, at=at
             )
         case RoleGranted():
-            there = standing.keys_of(party.did)
             return _objection_to_roles([data.role], party.kind, standing) or objection_to_seen_keys(
-                data.role, said=seen_keys_in(data.request), there=there
+                data.role, said=seen_keys_in(data.request), there=standing.keys_of(party.did)
             )
         case KeyRevoked():
             known = standing.keys.get(data.key_id) or standing.logins.keys.get(data.key_id)
             before = None if known is None else known.doubted_since
             return _objection_to_last(data, party, operators, standing, at=at) or objection_to_doubt(
-                data, doubted_since=before, actor=actor, operators=operators, at=at
+                data,
+                doubted_since=before,
+                kind=party.kind,
+                member=party.member,
+                actor=actor,
+                operators=operators,
+                at=at,
             )
         case RoleWithdrawn():
             return _objection_to_last(data, party, operators, standing, at=at)

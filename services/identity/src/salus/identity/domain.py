@@ -338,7 +338,13 @@ def _revoke_key(
         raise Refusal("unknown-key", "the party has no such key, or it is revoked already", status=404)
     revoked = KeyRevoked(state.did, held.id, command.reason, command.since, request=actor.request)
     objection = objection_to_doubt(
-        revoked, doubted_since=held.doubted_since, actor=actor, operators=operators, at=at
+        revoked,
+        doubted_since=held.doubted_since,
+        kind=state.kind,
+        member=state.member,
+        actor=actor,
+        operators=operators,
+        at=at,
     )
     require(objection, status=_STATUS.get(objection.code, 422) if objection else 422)
     others = [key for key in state.keys if key.id != held.id]

@@ -133,10 +133,16 @@ def end_session(  # noqa: PLR0913  # a command, and what it is judged by
         raise Refusal("unknown-key", "the party has no such session, or it is over", status=404)
     ended = KeyRevoked(state.did, command.key_id, command.reason, command.since, request=actor.request)
     require_key_of_party(ended, logins)
-    doubted = known.doubted_since
-    require(
-        objection_to_doubt(ended, doubted_since=doubted, actor=actor, operators=operators, at=at), status=422
+    objection = objection_to_doubt(
+        ended,
+        doubted_since=known.doubted_since,
+        kind=state.kind,
+        member=state.member,
+        actor=actor,
+        operators=operators,
+        at=at,
     )
+    require(objection, status=_STATUS.get(objection.code, 422) if objection else 422)
     return ended
 
 
