@@ -380,7 +380,9 @@ def test_a_mail_address_in_other_letters_is_one_too(claim: str) -> None:
 
 
 _SECONDS = int(NOON.timestamp())
-_SAID = {"iss": "https://x", "sub": "a", "aud": "c", "iat": _SECONDS, "exp": _SECONDS + 60, "nonce": "n"}
+_SAID = {"iss": "https://x", "sub": "a", "aud": "c", "iat": _SECONDS, "exp": _SECONDS + 60, "nonce": "n"} | {
+    "auth_time": _SECONDS - 5
+}
 _WORDY: dict[str, tuple[dict[str, Any], dict[str, Any], bytes]] = {
     "the name of a claim": ({}, {"Nora North, born 1970, is ill": NORA}, b"x" * 64),
     "a claim more": ({}, {"Nora-North-is-ill": NORA, "d": NORA}, b"x" * 64),

@@ -190,7 +190,7 @@ def _require_exchanged(data: SessionOpened, catalogue: Catalogue) -> None:
     if body is None or not catalogue.asks_for(asked, data):
         raise _refused("it is no token exchange, or has more in it than one")
     try:
-        require_form(body, request.proof, did=data.did)
+        require_form(body, request.proof, opened=data)
     except LoginError as error:
         raise _refused(str(error)) from None
 

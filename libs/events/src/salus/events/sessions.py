@@ -97,22 +97,30 @@ def session_of(  # noqa: PLR0913  # an exchange, and what it is judged by
             _moment(claims.iat + provider.session_s_max),
         ),
         provider=provider.provider,
-        authenticated=_moment(claims.iat if claims.auth_time is None else claims.auth_time),
+        authenticated=_authenticated(claims),
         acr=claims.acr,
         request=request,
     )
 
 
-def require_form(body: bytes, proof: str, *, did: str) -> None:
-    """Raise LoginError unless exchange and proof have the form of such, whoever the provider is.
+def require_form(body: bytes, proof: str, *, opened: SessionOpened) -> None:
+    """Raise LoginError unless exchange and proof have the form of such, and say what the session does.
 
     They stand on the ledger though they open no session: so they tell nobody more than a DID and pseudonyms.
+    What the provider's keys say of it, and until when and for whom it is, is judged with the provider.
     """
+    did = opened.did
     with _reported():
-        read_proof(proof)
+        held = read_proof(proof)
         token = read_id_token(read_exchange(body).id_token)
         named = [name for name, value in token.payload.items() if value == did and is_claim_name(name)]
-        claims_of(token, did_claim=named[0] if named else "sub")
+        _, claims = claims_of(token, did_claim=named[0] if named else "sub")
+    key, multibase = opened.key, multibase_of(held.key)
+    if (key.id, key.multibase) != (session_key_id(did, multibase), multibase):
+        raise _refused("key-not-of-login", "the key of the session is another than that of the DPoP proof")
+    said = (key.valid_from, opened.authenticated, opened.acr)
+    if said != (_moment(claims.iat), _authenticated(claims), claims.acr):
+        raise _refused("id-token-invalid", "it says another moment or level than the session")
 
 
 @contextmanager
@@ -175,6 +183,10 @@ def _require_time(
 
 def _refused(code: str, why: str) -> LoginError:
     return LoginError("invalid_grant", code, f"subject_token: {why}")
+
+
+def _authenticated(claims: IdClaims) -> datetime:
+    return _moment(claims.iat if claims.auth_time is None else claims.auth_time)
 
 
 def _moment(seconds: int) -> datetime:
