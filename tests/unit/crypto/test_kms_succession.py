@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.kms_promises import KEY, require_binding, require_rotation
 
-from salus.crypto.errors import UnwrapError
+from salus.crypto.errors import KmsAwayError, UnwrapError
 from salus.crypto.file_kms import FileKms
 from salus.crypto.kms_succession import KmsSuccession
 
@@ -26,6 +26,22 @@ async def test_a_succession_keeps_what_every_kms_promises(tmp_path: Path) -> Non
     await require_binding(kms)
     await require_rotation(kms)
     await kms.close()
+
+
+async def test_both_are_closed_though_one_does_not_close(tmp_path: Path) -> None:
+    closed: list[str] = []
+
+    class Closing(FileKms):
+        async def close(self) -> None:
+            closed.append(self.path.name)
+            await super().close()
+            raise KmsAwayError("it does not close")
+
+    old, new = [await Closing.create(tmp_path / name) for name in ("old", "new")]
+    with pytest.raises(KmsAwayError):
+        await KmsSuccession(new, old).close()
+
+    assert closed == ["new", "old"]
 
 
 async def test_what_the_previous_kms_wrapped_opens_until_it_goes(tmp_path: Path) -> None:

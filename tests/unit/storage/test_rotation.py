@@ -6,16 +6,19 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from tests.unit.storage import killed_rotation
 
 from salus.crypto.errors import KmsError
 from salus.crypto.file_kms import FileKms
+from salus.crypto.key_cache import KeyCache
 from salus.objects.memory import MemoryObjects
 from salus.storage import rotate as command
-from salus.storage.adapters.vault import BucketVault
+from salus.storage.adapters.metered_kms import MeteredKms
+from salus.storage.adapters.vault import REWRAPPED_AT_ONCE, BucketVault
+from salus.storage.settings import Settings
 
 PATIENTS = [f"urn:uuid:00000000-0000-4000-8000-{n:012d}" for n in range(20)]
 PRIVATE = b"k" * 32
@@ -84,6 +87,33 @@ async def test_a_key_that_is_stored_while_its_root_key_goes_is_wrapped_anew(
     await keep_all(service)
 
     assert await all_read(store, tmp_path / "kms")
+
+
+async def test_each_key_has_the_time_of_all_that_wait_for_a_token_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token does one thing at a time: within the deadline of one use the last never had its turn."""
+    opened = MeteredKms(await FileKms.create(tmp_path / "kms"), KeyCache(0, clock=lambda: 0.0), deadline_s=5)
+    used: list[float] = []
+
+    class Vault(BucketVault):
+        async def rewrap(self, **_: Any) -> int:
+            assert isinstance(self.kms, MeteredKms)
+            used.append(self.kms.deadline_s)
+            return 0
+
+    async def open_kms(*_: object) -> MeteredKms:
+        return opened
+
+    async def open_buckets(_: object) -> tuple[None, MemoryObjects]:
+        return None, MemoryObjects()
+
+    for name, fake in {"open_kms": open_kms, "open_buckets": open_buckets, "BucketVault": Vault}.items():
+        monkeypatch.setattr(command, name, fake)
+    settings = Settings.model_construct(kms_deadline_s=5)
+    await command.rotate(settings, step="rewrap")
+
+    assert used == [5 * REWRAPPED_AT_ONCE]
 
 
 def test_a_rotation_that_is_killed_at_any_line_leaves_every_key_readable(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from uuid import uuid4
 import httpx
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from salus.crypto.errors import KmsAwayError, KmsError, KmsUnusableError, UnwrapError
 from salus.crypto.key_cache import KeyCache
@@ -221,6 +222,17 @@ async def test_uses_at_once_share_a_login_and_the_one_after_their_token_was_revo
     assert logins.count == 2
 
 
+async def test_what_is_denied_to_the_role_costs_a_login_for_each_use(token: Secret) -> None:
+    """Whether a token has ended cannot be told from what is denied to it, but by asking with a new one."""
+    logins = Logins(lease_s=600, revoked={f"t{n}" for n in range(10)})
+    kms = role_of(logins, token)
+    for _ in range(3):
+        with pytest.raises(KmsUnusableError, match="denies GET"):
+            await kms.check()
+
+    assert logins.count == 1 + 3
+
+
 @pytest.mark.parametrize("content", [b"<html>", b'{"auth": null}', b'{"auth": {"client_token": "secret"}}'])
 async def test_what_is_no_login_is_named_and_tells_no_secret(token: Secret, content: bytes) -> None:
     with pytest.raises(KmsUnusableError, match="login answers what is no login") as raised:
@@ -248,6 +260,29 @@ async def test_a_kms_that_never_answers_is_away_after_the_deadline(token: Secret
     metered = MeteredKms(Never(place), KeyCache(0, clock=lambda: 0.0), deadline_s=0.01)
     with pytest.raises(KmsAwayError, match=r"within 0.01 s"):
         await metered.wrap(KEY, context="c")
+
+
+async def test_who_hangs_up_is_not_counted_as_a_kms_that_is_away(token: Secret) -> None:
+    asked = asyncio.Event()
+
+    async def never(_: httpx.Request) -> httpx.Response:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def counted(outcome: str) -> float:
+        labels = {"operation": "look", "outcome": outcome}
+        return REGISTRY.get_sample_value("salus_storage_kms_uses_total", labels) or 0.0
+
+    before = {outcome: counted(outcome) for outcome in ("away", "broken-off")}
+    kms = role_of(never, token)
+    use = asyncio.create_task(MeteredKms(kms, KeyCache(0, clock=lambda: 0.0), deadline_s=600).check())
+    await asked.wait()
+    use.cancel()
+    await asyncio.wait([use])
+
+    assert counted("away") == before["away"]
+    assert counted("broken-off") == before["broken-off"] + 1
 
 
 async def test_a_kms_takes_over_from_another_that_has_a_key_of_the_same_name(token: Secret) -> None:

@@ -57,7 +57,7 @@ class Kms(Protocol):
         """
 
     async def check(self) -> None:
-        """Return if keys can be wrapped and unwrapped now; else raise what they would."""
+        """Return if the KMS answers and has a fit root key; whether it lets us use it shows in use."""
 
     async def close(self) -> None:
         """Release what was opened; the next call opens it again, or fails."""

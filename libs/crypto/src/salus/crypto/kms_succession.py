@@ -53,5 +53,7 @@ class KmsSuccession:
 
     async def close(self) -> None:
         """Close both."""
-        await self.current.close()
-        await self.previous.close()
+        try:
+            await self.current.close()
+        finally:
+            await self.previous.close()

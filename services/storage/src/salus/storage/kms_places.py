@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from salus.crypto.errors import KeyUriError
 from salus.crypto.key_uri import TokenPlace, token_place, uri_attributes
@@ -89,11 +89,12 @@ def kms_place(uri: str) -> KmsPlace:
 
 def _transit(rest: str) -> TransitPlace:
     address, _, query = rest.partition("?")
-    split = urlsplit(address)
+    split = _split(address)
     mount, _, key = split.path.rpartition("/")
     is_named = _MOUNT.fullmatch(mount) is not None and _TRANSIT_KEY.fullmatch(key) is not None
     is_secret = split.scheme == "https" or (split.scheme == "http" and split.hostname in _LOOPBACK)
-    if not is_secret or not split.hostname or "@" in split.netloc or not is_named:
+    is_plain = "@" not in split.netloc and not split.fragment
+    if not is_secret or not split.hostname or not is_plain or not is_named:
         raise KeyUriError(
             "a transit: URI is transit:https://HOST[:PORT]/MOUNT/KEY?…; http only to this machine, and the"
             " name of a key has at most 40 of a-z, 0-9 and -"
@@ -107,6 +108,16 @@ def _transit(rest: str) -> TransitPlace:
         ca=told.get("ca"),
         namespace=told.get("namespace"),
     )
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        split = urlsplit(address)
+        # Reading it is what refuses a port that is none.
+        _ = split.port
+    except ValueError:
+        raise KeyUriError("a transit: URI has no such host and port") from None
+    return split
 
 
 def _login(token: str | None, role: str | None, secret: str | None) -> TokenLogin | RoleLogin:

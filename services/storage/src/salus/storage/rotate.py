@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import structlog
@@ -20,7 +20,7 @@ import structlog
 from salus.crypto.errors import CryptoError
 from salus.objects import ObjectsError
 from salus.runtime.telemetry import set_up
-from salus.storage.adapters.vault import BucketVault
+from salus.storage.adapters.vault import REWRAPPED_AT_ONCE, BucketVault
 from salus.storage.settings import Settings
 from salus.storage.stores import open_buckets, open_kms
 
@@ -58,6 +58,8 @@ async def rotate(settings: Settings, *, step: Step, after: str = "") -> int:
     """
     _, keys = await open_buckets(settings)
     kms = await open_kms(settings, keys)
+    # A token does one thing at a time, and so many keys wait for it: each has the time of all their turns.
+    kms = replace(kms, deadline_s=settings.kms_deadline_s * REWRAPPED_AT_ONCE)
     try:
         if step == "rotate":
             await kms.rotate()

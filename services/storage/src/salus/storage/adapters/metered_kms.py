@@ -17,7 +17,7 @@ from salus.crypto.kms import Kms, RootsInUse
 USES = Counter(
     "salus_storage_kms_uses",
     "Uses of a root key, by operation and by what came of it: ok, held (a key that was unwrapped seconds"
-    " ago), refused, unusable or away.",
+    " ago), refused, unusable, away or broken-off (whoever asked has gone).",
     ["operation", "outcome"],
 )
 SECONDS = Histogram(
@@ -90,6 +90,9 @@ class MeteredKms:
                 yield
         except TimeoutError:
             raise KmsAwayError(f"the KMS has not answered within {self.deadline_s:g} s") from None
+        except asyncio.CancelledError:
+            outcome = "broken-off"
+            raise
         except UnwrapError:
             outcome = "refused"
             raise

@@ -202,9 +202,10 @@ class TransitKms:
             try:
                 return await self._tried(method, path, content, token, attempts=attempts)
             except _DeniedError:
-                self._login.forget(token)
+                # One that was asked for just now has not ended: what is denied then is denied to the role.
                 if is_last:
                     break
+                self._login.forget(token)
         raise KmsUnusableError(f"the KMS denies {method} {path} to the token or role that we have")
 
     async def _log_in(self, path: str, body: bytes) -> bytes:
