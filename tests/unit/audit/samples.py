@@ -96,7 +96,7 @@ def _of(kind: inspect.Type, name: str) -> st.SearchStrategy[Any]:  # noqa: C901,
         case inspect.StrType():
             return _text(kind, name)
         case inspect.IntType():
-            return st.integers(kind.ge or 0, 2**40)
+            return st.integers(kind.ge or 0, min(2**40, 2**40 if kind.le is None else kind.le))
         case inspect.BoolType():
             return st.booleans()
         case inspect.DateTimeType():
