@@ -15,7 +15,7 @@ from salus.archive.decision_store import DecisionStore
 from salus.archive.entitlements import STATED_WITHIN_S
 from salus.archive.replayed_decision import Difference, shown
 from salus.archive.served_requests import CONSENT_TOPIC, STORAGE_TOPIC
-from salus.events.accountability import CLOCKS
+from salus.events.bearer import CLOCKS
 from salus.events.contexts.consent import AccessDecided
 from salus.events.contexts.identity import PartyRegistered
 from salus.events.event_types import type_of
