@@ -116,7 +116,7 @@ STEPS = st.lists(
 def event_of(step: Step, version: int) -> Event:
     patient = f"urn:uuid:00000000-0000-4000-8000-{step.patient:012d}"
     consent = f"{patient.removeprefix('urn:uuid:')}.{step.consent:08x}"
-    request = msgspec.structs.replace(UNASKED, proof=f"a.b.{step.token}")
+    request = msgspec.structs.replace(UNASKED, proof=f"a.{step.token}.c")
     data: ConsentGranted | ConsentRevoked = msgspec.structs.replace(
         GRANT,
         consent=consent,
