@@ -64,35 +64,35 @@ def known_schemas() -> tuple[bytes, ...]:
 
 def problems_of(contents: Mapping[str, bytes]) -> list[Problem]:
     """Return what is wrong with the files of a policy set, at most PROBLEMS_MAX; none: it can be used."""
-    found = list(_problems_of_files(contents))
-    if found:
-        return found[:PROBLEMS_MAX]
-    schema = next(data for name, data in contents.items() if name.endswith(SCHEMA_SUFFIX))
-    policies = policies_of(contents)
-    found = [*_problems_of_texts(policies)]
-    if not found:
-        faults = (problem for policy in policies if (problem := _syntax_problem(policy)) is not None)
-        found = [*islice(faults, PROBLEMS_MAX)]
-    if not found:
-        found = [*_problems_of_ids(policies), *_validation_problems(policies, schema.decode())]
-    if not found:
-        found = _last_problems(contents)
-    return found[:PROBLEMS_MAX]
+    found = _checked(contents)
+    return [] if isinstance(found, CedarPolicies) else found[:PROBLEMS_MAX]
 
 
 def usable(contents: Mapping[str, bytes]) -> CedarPolicies:
     """Return the policy set of these files; raises PolicySetError with all that is wrong with them."""
-    if found := problems_of(contents):
-        raise PolicySetError("; ".join(map(str, found)))
-    return CedarPolicies(contents)
+    found = _checked(contents)
+    if isinstance(found, CedarPolicies):
+        return found
+    raise PolicySetError("; ".join(map(str, found[:PROBLEMS_MAX])))
 
 
-def _last_problems(contents: Mapping[str, bytes]) -> list[Problem]:
+def _checked(contents: Mapping[str, bytes]) -> CedarPolicies | list[Problem]:
+    """Return the policy set, or what is wrong with it."""
+    if found := [*_problems_of_files(contents)]:
+        return found
+    schema = next(data for name, data in contents.items() if name.endswith(SCHEMA_SUFFIX))
+    policies = policies_of(contents)
+    if found := [*_problems_of_texts(policies)]:
+        return found
+    faults = (problem for policy in policies if (problem := _syntax_problem(policy)) is not None)
+    if found := [*islice(faults, PROBLEMS_MAX)]:
+        return found
+    if found := [*_problems_of_ids(policies), *_validation_problems(policies, schema.decode())]:
+        return found
     try:
-        CedarPolicies(contents)
+        return CedarPolicies(contents)
     except PolicySetError as error:
         return [Problem(str(error))]
-    return []
 
 
 def policies_of(contents: Mapping[str, bytes]) -> list[PolicyText]:
