@@ -8,27 +8,28 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar, get_type_hints
 
 Value = TypeVar("Value")
+Result = TypeVar("Result")
 Own = ParamSpec("Own")
 
 
 def option_group(
     make: Callable[..., Value],
-) -> Callable[[Callable[Concatenate[Value, Own], None]], Callable[..., None]]:
+) -> Callable[[Callable[Concatenate[Value, Own], Result]], Callable[..., Result]]:
     """Return a decorator that adds the parameters of `make` to a command as options.
 
     The command's first parameter takes what `make` returns for them; typer sees its other parameters, and
-    behind them those of `make`, all of which have defaults.
+    behind them those of `make`, all of which have defaults. A group may itself be made of another one.
     """
     shared = _parameters(make)
 
-    def add(command: Callable[Concatenate[Value, Own], None]) -> Callable[..., None]:
+    def add(command: Callable[Concatenate[Value, Own], Result]) -> Callable[..., Result]:
         own = _parameters(command)[1:]
         names = {parameter.name for parameter in shared}
 
         @wraps(command)
-        def run(**given: object) -> None:
+        def run(**given: object) -> Result:
             value = make(**{name: given.pop(name) for name in names})
-            command(value, **given)  # type: ignore[call-arg, arg-type]  # typer gives all by name
+            return command(value, **given)  # type: ignore[call-arg, arg-type]  # typer gives all by name
 
         parameters = [*own, *shared]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -131,21 +131,6 @@ class PartyCommand:
 
 
 @option_group
-def identity_command(
-    to_approve: ToApprove = None,
-    as_name: As = OPERATOR,
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    identity: IdentityUrl = None,
-    as_json: Json = False,
-) -> PartyCommand:
-    """Return a command to identity, which a second operator may have to approve."""
-    network = NetworkAccess.of(directory, identity)
-    return PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
-
-
-@option_group
 def identity_request(
     as_name: As = OPERATOR,
     key: KeyFile = None,
@@ -160,21 +145,6 @@ def identity_request(
 
 
 @option_group
-def consent_command(
-    to_approve: ToApprove = None,
-    as_name: As = OPERATOR,
-    key: KeyFile = None,
-    key_id: KeyId = None,
-    directory: Directory = None,
-    consent: ConsentUrl = None,
-    as_json: Json = False,
-) -> PartyCommand:
-    """Return a command to consent, which a second operator may have to approve."""
-    network = NetworkAccess.of_consent(directory, consent)
-    return PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
-
-
-@option_group
 def consent_request(
     as_name: As = OPERATOR,
     key: KeyFile = None,
@@ -186,3 +156,12 @@ def consent_request(
     """Return a command, or a question, to consent that needs nobody's approval."""
     network = NetworkAccess.of_consent(directory, consent)
     return PartyCommand(network, network.signer(as_name, key, key_id), None, as_json)
+
+
+def _to_approve(request: PartyCommand, to_approve: ToApprove = None) -> PartyCommand:
+    """Return the command, which a second operator may have to approve."""
+    return replace(request, to_approve=to_approve)
+
+
+identity_command = option_group(identity_request(_to_approve))
+consent_command = option_group(consent_request(_to_approve))
