@@ -43,6 +43,7 @@ from salus.events.schemas.plain_patterns import pattern_fault
 from salus.events.signed_request import Asked
 from salus.events.type_definition import definition, faults_of_definition
 from salus.events.type_names import is_own_name
+from salus.identity import did_web
 from salus.ledger import (
     base,
     block,
@@ -161,6 +162,10 @@ READERS: dict[str, Reader] = {
     "media type": latin(negotiation.media_type),
     "media range": latin(negotiation.media_range),
     "media range: parameters": latin(lambda t: negotiation.media_range('a/b; x="' + t)),
+    "Accept": latin(lambda t: negotiation.best_type(t, ("a/b", "a/c"))),
+    "If-None-Match": latin(lambda t: negotiation.names_tag(t, '"a"')),
+    "did:web: host": latin(lambda t: did_web.did_at(t, "/a/did.json")),
+    "did:web: path": latin(lambda t: did_web.did_at("h.example", f"/{t}/did.json")),
     "Accept-Encoding": latin(lambda t: negotiation.accepts_coding(t, "gzip")),
     "FHIR: Accept": lambda v: exchange(request(accept=v)),
     "FHIR: Accept, a parameter": lambda v: exchange(request(accept=b'a/b; x="' + v)),

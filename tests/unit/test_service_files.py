@@ -160,7 +160,7 @@ def test_what_is_made_is_what_is_committed_and_watched():
         ("docs/operators.md", "| `audit` |  |  | reads |", "| `audit` |  |  | writes |"),
         ("docs/settings.md", "`SALUS_POLL_S`", "`SALUS_POLL`"),
         ("tests/generators/java/pom.xml", "<id>audit</id>", "<id>other</id>"),
-        ("pyproject.toml", '    "did_document",\n', ""),
+        ("pyproject.toml", '    "did_document : did_web",\n', ""),
     ],
 )
 def test_a_file_that_drifts_is_named_by_the_check(checked, capsys, file, before, after):

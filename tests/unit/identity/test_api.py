@@ -40,7 +40,7 @@ def test_every_route_is_described_and_every_write_says_which_problems_it_answers
         for method, operation in methods.items()
     ]
 
-    assert len(operations) == 11
+    assert len(operations) == 10
     for method, operation in operations:
         assert operation["description"]
         expected = {"503"} if method == "get" else {"401", "403", "404", "409", "422", "503"}

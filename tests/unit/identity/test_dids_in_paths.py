@@ -19,6 +19,7 @@ from salus.events.parties import Party
 from salus.events.party_form import objection_to_did
 from salus.events.signed_request import Asked
 from salus.identity.api import routes
+from salus.identity.did_api import did_routes
 from salus.identity.domain import Register
 from salus.identity.handlers import execute
 from salus.runtime import problems
@@ -39,6 +40,7 @@ def client_of(memory: Memory, **choices: Any) -> httpx.AsyncClient:
     problems.install(app)
     callers = FixedCallers(lambda _: operator)
     now = partial(datetime.now, UTC)
+    app.include_router(did_routes(world=memory.world, now=now))
     app.include_router(routes(world=memory.world, authenticate=callers, now=now, **choices))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://identity")
 

@@ -17,6 +17,7 @@ from salus.events.contexts.identity import MemberSuspended
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.identity.api import routes
+from salus.identity.did_api import did_routes
 from salus.identity.handlers import found_network
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -29,6 +30,7 @@ async def asked(memory: Memory, **query: Any) -> dict[str, Any]:
 
 async def told(memory: Memory, path: str, **query: Any) -> dict[str, Any]:
     app, callers = FastAPI(), FixedCallers(lambda _: CALLER)
+    app.include_router(did_routes(world=memory.world, now=lambda: NOW))
     app.include_router(routes(world=memory.world, authenticate=callers, now=lambda: NOW))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://identity") as client:

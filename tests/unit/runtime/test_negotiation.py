@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salus.runtime.negotiation import accepts_coding, media_range, media_type
+from salus.runtime.negotiation import accepts_coding, best_type, media_range, media_type, names_tag
 
 
 # case L3
@@ -111,3 +111,49 @@ def test_a_media_range_is_wanted_by_its_weight(weight: str, *, wanted: bool) -> 
 
     assert found is not None
     assert found.is_wanted is wanted
+
+
+OFFERED = ("a/ld+json", "a/json", "b/json")
+
+
+@pytest.mark.parametrize(
+    ("accept", "best"),
+    [
+        ("", "a/ld+json"),
+        ("*/*", "a/ld+json"),
+        ("a/*", "a/ld+json"),
+        ("A/JSON", "a/json"),
+        ("b/json, */*;q=0.5", "b/json"),
+        ("text/html, */*;q=0.1", "a/ld+json"),
+        ("a/json;q=0.5, b/json;q=0.9", "b/json"),
+        # The narrower range counts, whatever the wider one says.
+        ("*/*, a/ld+json;q=0", "a/json"),
+        ("a/*;q=0, */*", "b/json"),
+        ("a/json;profile=x, b/json;q=0.2", "a/json"),
+        # Nothing of these is an element: as without the field.
+        ("json", "a/ld+json"),
+        ("a/json;q=7", "a/ld+json"),
+        ("a/json" + " " * 1100, "a/ld+json"),
+        ("text/html", None),
+        ("*/*;q=0", None),
+    ],
+)
+def test_of_what_is_offered_the_best_that_is_accepted_is_sent(accept: str, best: str | None) -> None:
+    assert best_type(accept, OFFERED) == best
+
+
+@pytest.mark.parametrize(
+    ("field", "named"),
+    [
+        ('"x"', True),
+        ('W/"x"', True),
+        ('"a", W/"b" ,"x"', True),
+        ("*", True),
+        ("", False),
+        ("x", False),
+        ('"X"', False),
+        ('"x" "x"', False),
+    ],
+)
+def test_a_document_that_is_named_is_known(field: str, *, named: bool) -> None:
+    assert names_tag(field, '"x"') is named

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 # RFC 9110, sections 5.6.2 (token) and 8.3.1 (media type).
@@ -33,10 +33,15 @@ class MediaRange:
     parameters: Mapping[str, str]
 
     @property
-    def is_wanted(self) -> bool:
-        """Tell whether its weight is one, and is not zero (RFC 9110, section 12.4.2)."""
+    def weight(self) -> float | None:
+        """Its weight (RFC 9110, section 12.4.2); None if what it has is none."""
         weight = self.parameters.get("q", "1")
-        return _WEIGHT.fullmatch(weight) is not None and float(weight) > 0
+        return float(weight) if _WEIGHT.fullmatch(weight) is not None else None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Tell whether its weight is one, and is not zero."""
+        return bool(self.weight)
 
 
 def media_range(value: str) -> MediaRange | None:
@@ -74,3 +79,31 @@ def accepts_coding(accept_encoding: str, coding: str) -> bool:
         if match is not None:
             weights[match[1].lower()] = float(match[2] or 1)
     return weights.get(coding, weights.get("*", 0.0)) > 0
+
+
+def best_type(accept: str, offered: Sequence[str]) -> str | None:
+    """Return which of the media types an Accept prefers (RFC 9110, section 12.5.1); None if it takes none.
+
+    Of those that it prefers alike, the first that is offered. Parameters but the weight are passed over, and
+    so is an element that is malformed; where there is no other, anything goes, as without the field.
+    """
+    weights: dict[str, float] = {}
+    for element in accept.split(",") if len(accept) <= _LIST_CHARACTERS_MAX else ():
+        found = media_range(element)
+        if found is not None and found.weight is not None:
+            weights.setdefault(found.type, found.weight)
+    if not weights:
+        return offered[0]
+
+    def weight_of(type_: str) -> float:
+        ranges = (type_, f"{type_.partition('/')[0]}/*", "*/*")
+        return next((weights[range_] for range_ in ranges if range_ in weights), 0.0)
+
+    best = max(offered, key=weight_of)
+    return best if weight_of(best) > 0 else None
+
+
+def names_tag(if_none_match: str, tag: str) -> bool:
+    """Tell whether an If-None-Match names an entity tag, by weak comparison (RFC 9110, section 13.1.2)."""
+    named = (element.strip(" \t").removeprefix("W/") for element in if_none_match.split(","))
+    return if_none_match.strip(" \t") == "*" or tag in named

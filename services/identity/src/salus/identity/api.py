@@ -1,13 +1,12 @@
-"""Identity over HTTP: register parties, keys and roles; read them as records and as DID documents."""
+"""Identity over HTTP: register parties, keys and roles, and read them."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from salus.contracts.http_fields import CommandBody
@@ -23,7 +22,7 @@ from salus.events.contexts.identity import (
 from salus.events.membership import Membership
 from salus.events.party_form import KEYS_MAX
 from salus.events.rights import Actor
-from salus.identity import did_document, handlers
+from salus.identity import handlers
 from salus.identity.domain import (
     ROLES_MAX,
     AddKey,
@@ -43,7 +42,6 @@ from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import DID_PATTERN, Did, KeyId, RoleName, pattern_of
 from salus.runtime.limits import AccountLimit, Buckets, Rate, organisation_of
 from salus.runtime.moments import Moment
-from salus.runtime.openapi import content
 from salus.runtime.path_dids import did_in_path
 from salus.runtime.problems import ProblemError, documented
 
@@ -249,7 +247,7 @@ def routes(
 ) -> APIRouter:
     """Return identity's routes; an account gives as many commands as `commands` says."""
     router = APIRouter()
-    _add_reads(router, world=world, now=now)
+    _add_reads(router, world=world)
     limit = AccountLimit("identity commands", commands)
     keys = Buckets("keys of one party", KEYS_ADDED, whose="organisation")
 
@@ -323,7 +321,7 @@ def _add_writes(
         return await run(Expel(body.reason), did, caller)
 
 
-def _add_reads(router: APIRouter, *, world: World, now: Callable[[], datetime]) -> None:
+def _add_reads(router: APIRouter, *, world: World) -> None:
     @router.get("/parties", tags=["parties"], responses=documented(400, 422, 503))
     async def list_parties(
         kind: PartyKind | None = None,
@@ -349,17 +347,3 @@ def _add_reads(router: APIRouter, *, world: World, now: Callable[[], datetime]) 
     async def get_party(did: DidInPath) -> PartyView:
         """Return one party with all its keys, revoked ones included."""
         return PartyView.of(await handlers.registered(did, world=world))
-
-    @router.get(
-        "/did/{did}",
-        tags=["parties"],
-        response_class=Response,
-        responses={**content(did_document.MEDIA_TYPE, {"type": "object"}), **documented(404, 422, 503)},
-    )
-    async def get_did_document(did: DidInPath) -> JSONResponse:
-        """Resolve a DID: its document with the keys that may sign now."""
-        party = await handlers.registered(did, world=world)
-        ring = await world.ring.catch_up()
-        is_barred = did in ring.parties and not ring.may_ask(did)
-        document: dict[str, Any] = did_document.render(party, at=now(), is_barred=is_barred)
-        return JSONResponse(document, media_type=did_document.MEDIA_TYPE)

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from salus.contracts.dependencies import Dependencies
 from salus.identity.api import routes
+from salus.identity.did_api import did_routes
 from salus.identity.event_types_api import event_type_routes
 from salus.identity.folded import EVENT_TYPES, PARTIES, PROVIDERS, SHARDS, FoldedParties
 from salus.identity.handlers import found_network
@@ -32,6 +33,7 @@ async def adopt(around: Dependencies[Settings], world: World) -> None:
 
 def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     """Add the routes."""
+    app.include_router(did_routes(world=world, now=around.now))
     app.include_router(routes(world=world, authenticate=around.authenticate, now=around.now))
     app.include_router(
         shard_routes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from salus.identity.api import routes
+from salus.identity.did_api import did_routes
 from salus.identity.event_types_api import event_type_routes
 from salus.identity.providers_api import provider_routes
 from salus.identity.shards_api import shard_routes
@@ -15,6 +16,7 @@ from salus.runtime.openapi import StandIn
 def add_routes(app: FastAPI, stand_in: StandIn) -> None:
     """Add every route of the service."""
     behind, caller = stand_in.behind, stand_in.authenticate
+    app.include_router(did_routes(world=behind, now=stand_in.now))
     app.include_router(routes(world=behind, authenticate=caller, now=stand_in.now))
     app.include_router(
         shard_routes(behind, behind, authenticate=caller, partitions_of=behind, ring=behind, now=stand_in.now)
