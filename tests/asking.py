@@ -224,7 +224,7 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
     consent.GlassBreakReviewed: lambda d: (
         "POST",
         _path("glass-breaks", d.decision, "review"),
-        {"outcome": d.outcome},
+        {"outcome": d.outcome} | ({"ground": d.ground} if d.ground else {}),
     ),
     consent.PolicySetProposed: lambda _: ("POST", "/policies", None),
     consent.PolicySetActivated: lambda d: (

@@ -87,8 +87,11 @@ async def test_breaking_the_glass_is_allowed_loud_and_reviewed(town: Town) -> No
         answer = (await client.post("/decisions", json=emergency, auth=signing(town.clinician))).json()
         url = f"/glass-breaks/{answer['decision']}/review"
         own = await client.post(url, json={"outcome": "justified"}, auth=signing(town.clinician))
-        reviewed = await client.post(url, json={"outcome": "justified"}, auth=signing(town.officer))
-        again = await client.post(url, json={"outcome": "unjustified"}, auth=signing(town.officer))
+        queue = (await client.get("/reviews", auth=signing(town.officer))).json()["reviews"]
+        judgement = {"outcome": "unjustified", "ground": "no-emergency"}
+        reviewed = await client.post(url, json=judgement, auth=signing(town.officer))
+        left = (await client.get("/reviews", auth=signing(town.hospital))).json()
+        again = await client.post(url, json={"outcome": "justified"}, auth=signing(town.officer))
         listed = await client.get(f"/patients/{town.pseudonym}/glass-breaks", auth=signing(town.officer))
         events = await town.events()
 
@@ -102,9 +105,22 @@ async def test_breaking_the_glass_is_allowed_loud_and_reviewed(town: Town) -> No
     assert (own.status_code, own.json()["code"]) == (403, "not-permitted")
     assert reviewed.status_code == 204
     assert (again.status_code, again.json()["code"]) == (409, "already-reviewed")
-    assert listed.json() == [
-        {"decision": answer["decision"], "principal": town.clinician.did, "outcome": "justified"}
-    ]
+    shown = (
+        "decision",
+        "principal",
+        "member",
+        "object",
+        "reason",
+        "outcome",
+        "ground",
+        "reviewer",
+        "overdue",
+    )
+    said = (answer["decision"], town.clinician.did, town.hospital.did, "object-1", "life-threatening")
+    judged = ("unjustified", "no-emergency", town.officer.did, False)
+    assert [tuple(one[name] for name in shown) for one in listed.json()] == [(*said, *judged)]
+    assert [(one["decision"], one["patient"]) for one in queue] == [(answer["decision"], town.pseudonym)]
+    assert left == {"reviews": [], "next": None}
 
 
 async def test_a_patient_decides_for_herself_once_her_steward_said_who_she_is(town: Town) -> None:

@@ -16,7 +16,7 @@ from salus.archive.check_blocks import Checked
 from salus.archive.deep_rights import RightsJudge
 from salus.archive.report import Finding
 from salus.archive.served_requests import runs_of_body
-from salus.events.contexts import CATALOGUE, consent, identity, storage
+from salus.events.contexts import CATALOGUE, consent, consent_oversight, identity, storage
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event, encode_event
 from salus.events.event_types import EventData, EventType, type_of
@@ -239,7 +239,7 @@ class ServedLedger:
         self.state(structs.replace(data, **changes), by)
         return decision
 
-    def emergency(self, by: LocalSigner, *, number: int = 1, told: bool = True) -> str:
+    def emergency(self, by: LocalSigner, *, number: int = 1, told: bool = True, **alarm_says: Any) -> str:
         decision = identifier(PATIENT, number)
         if told:
             alarm = consent.GlassBroken(
@@ -251,7 +251,7 @@ class ServedLedger:
                 valid_until=self.now + timedelta(minutes=5),
                 request=UNASKED,
             )
-            self.state(alarm, by)
+            self.state(structs.replace(alarm, **alarm_says), by)
         return self.decide(by, number=number, purpose="ETREAT", emergency="other", break_glass=True)
 
     def review(self, by: LocalSigner, decision: str) -> None:
@@ -259,6 +259,14 @@ class ServedLedger:
             decision=decision, patient=PATIENT, reviewer=by.did, outcome="justified", request=UNASKED
         )
         self.state(data, by)
+
+    def overdue(self, decision: str, *, due: datetime) -> None:
+        """State by consent's key alone that nobody reviewed an emergency access."""
+        data = consent_oversight.ReviewOverdue(
+            decision=decision, patient=PATIENT, principal=DOCTOR.did, due=due, request=UNASKED
+        )
+        request = Request.of_service(CONSENT.did)
+        self._publish(structs.replace(data, request=request), type_of(type(data)), PATIENT, None)
 
     def store(self, by: LocalSigner, *, under: str | None = None, name: str = "o-1", **more: Any) -> None:
         data = storage.ObjectStored(

@@ -25,6 +25,7 @@ from salus.audit.detectors import Detectors
 from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.describe import describe, describe_rejected
 from salus.audit.domain.detection import (
+    RULES,
     TEXT_CHARS_MAX,
     actor_of,
     block_finding,
@@ -42,7 +43,8 @@ from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import UNDATED, TrailEntry
 from salus.audit.domain.ocsf import ocsf_of
 from salus.audit.domain.probing import ProbingRule
-from salus.events.contexts.consent import GlassBroken
+from salus.events.contexts.consent import GlassBreakReviewed, GlassBroken
+from salus.events.contexts.consent_oversight import ReviewOverdue
 from salus.events.contexts.identity import RoleGranted
 from salus.events.contexts.storage import ReadRefused
 from salus.events.effect import Applied
@@ -56,6 +58,21 @@ GLASS = GlassBroken(
     reason="life-threatening",
     valid_until=samples.NOON,
     request=UNASKED,
+)
+BLAMED = GlassBreakReviewed(
+    decision="dec-9",
+    patient=PATIENT,
+    reviewer=CLINICIAN,
+    outcome="unjustified",
+    ground="no-emergency",
+    request=UNASKED,
+)
+OVERDUE = ReviewOverdue(
+    decision="dec-9",
+    patient=PATIENT,
+    principal=CLINICIAN,
+    due=samples.NOON,
+    request=Request.of_service(samples.CONSENT),
 )
 REFUSED = ReadRefused(
     object="obj-1", patient=PATIENT, reader=CLINICIAN, reason="no-decision", request=UNASKED
@@ -87,6 +104,25 @@ def test_emergency_access_is_a_finding_at_once() -> None:
     assert finding["finding_info"]["related_events"] == [{"uid": event["metadata"]["uid"]}]
     assert key_of(finding) == CLINICIAN
     assert glass_finding(event) == finding
+
+
+@pytest.mark.parametrize(
+    ("data", "rule", "key"), [(BLAMED, "unjustified-access", CLINICIAN), (OVERDUE, "review-overdue", None)]
+)
+def test_what_a_review_found_and_one_that_nobody_made_are_findings(
+    data: Any, rule: str, key: str | None
+) -> None:
+    entry, event = entry_of(data), ocsf(data)
+    justified = msgspec.structs.replace(BLAMED, outcome="justified", ground="duty-of-care")
+    [found] = [each for each in RULES if each.applies(entry)]
+    finding = found.finding(event)
+
+    OCSF[2004].validate(finding)
+    assert (found.name, finding["severity"], finding["unmapped"]["decision"]) == (rule, "High", "dec-9")
+    assert finding == found.finding(event)
+    assert key is None or key_of(finding) == key
+    assert not any(each.applies(entry_of(justified)) for each in RULES)
+    assert not any(each.applies(without_effect(entry, "stale")) for each in RULES)
 
 
 @pytest.mark.parametrize(("late_ms", "is_late"), [(600_000, False), (600_001, True), (-600_001, False)])

@@ -41,6 +41,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
             ("DELETE", f"/patients/{PATIENT}/parties/did:web:h.example%253A8443", None),
         ),
         (["review", "x.1", "justified"], ("POST", "/glass-breaks/x.1/review", {"outcome": "justified"})),
+        (
+            ["review", "x.1", "unjustified", "--ground", "no-emergency"],
+            ("POST", "/glass-breaks/x.1/review", {"outcome": "unjustified", "ground": "no-emergency"}),
+        ),
     ],
 )
 def test_a_command_asks_for_what_it_says(

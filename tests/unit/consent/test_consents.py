@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.asking import UNASKED
 
 from salus.access.actors import Asking
+from salus.access.emergencies import REVIEWED_MAX
 from salus.access.state import (
-    REVIEWED_MAX,
     Consent,
     PatientState,
     SubjectState,

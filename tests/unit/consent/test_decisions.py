@@ -213,7 +213,7 @@ def test_nobody_breaks_a_glass_who_has_a_consent() -> None:
         ("consented-clinician-reads",),
         (),
     )
-    assert glass_broken(question, answer, decision="d", statement=None) is None
+    assert glass_broken(question, answer, decision="d", statement=None, steward=None, at=NOW) is None
 
 
 def test_an_operator_reads_and_writes_nothing_whatever_was_consented() -> None:

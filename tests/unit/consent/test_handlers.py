@@ -30,6 +30,7 @@ from salus.consent.adapters.folded import (
     FoldedFacts,
 )
 from salus.consent.adapters.freshness import Freshness
+from salus.consent.adapters.review_table import FoldedReviews
 from salus.consent.adapters.tokens import DecisionTokens
 from salus.consent.decision_handlers import Asked, decide_access
 from salus.consent.domain.consents import Grant, Revoke
@@ -107,6 +108,7 @@ class Memory:
             patients=self.host,
             facts=FoldedFacts(replica, replica, service=SERVICE),
             decisions=FoldedDecisions(replica, replica),
+            reviews=FoldedReviews(replica, replica),
             freshness=Freshness(age_s_max=60, clock=time.monotonic),
             statements=replica.writer,
             policies=self,

@@ -11,7 +11,7 @@ from tests.asking import UNASKED
 from salus.access.actors import Asking
 from salus.access.policy_files import contents_of, digest_of
 from salus.access.state import PatientState, PolicyState, SubjectState
-from salus.consent.adapters.folded import PATIENTS, POLICIES, SUBJECTS
+from salus.consent.adapters.folded import PATIENTS, POLICIES, REVIEW, SUBJECTS
 from salus.consent.domain.consents import (
     Grant,
     Link,
@@ -22,11 +22,14 @@ from salus.consent.domain.consents import (
     require_room_for_emergency,
 )
 from salus.consent.domain.policies import Founding, activate, adopt, propose
+from salus.consent.domain.reviews import escalation, owed
 from salus.contracts.testing.domain_laws import DomainLaws, EvolveLaws
+from salus.contracts.testing.reactor_laws import ReactorLaws
 from salus.contracts.testing.strategies import NOON
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import GlassBroken, PolicyFile
 from salus.events.event_types import EventData
+from salus.runtime.refusal import Refusal
 
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
 SHE, HOSPITAL, OFFICER, STRANGER = (f"did:web:{name}.example" for name in ("she", "h", "o", "x"))
@@ -63,15 +66,24 @@ class Activation:
     replaces: str
 
 
+@dataclass(frozen=True)
+class Overdue:
+    decision: str
+
+
 class TestPatients(DomainLaws):
     contract, catalogue, fields, aggregate = PATIENTS, CATALOGUE, FIELDS, PATIENT
-    commands = (Grant, Revoke, Link, Unlink, Review, GlassBroken)
+    commands = (Grant, Revoke, Link, Unlink, Review, GlassBroken, Overdue)
     facts = st.sampled_from(ASKERS)
 
     def decide(self, state: PatientState, command: Any, asker: Asking) -> EventData:
         if isinstance(command, GlassBroken):
             require_room_for_emergency(state, command)
             return command
+        if isinstance(command, Overdue):
+            if command.decision not in owed(state):
+                raise Refusal("nothing-owed", "no review of it is awaited")
+            return escalation(state, command.decision, request=UNASKED)
         return decide(state, command, actor=asker, subject=SubjectState(steward=HOSPITAL), at=NOON)
 
     def event_invariants(self, state: PatientState) -> None:
@@ -79,6 +91,24 @@ class TestPatients(DomainLaws):
         assert len({broken.decision for broken in state.glass_breaks}) == len(state.glass_breaks)
         assert state.dids == tuple(sorted(set(state.dids)))
         assert all((consent.revoked_epoch or 0) <= state.epoch for consent in state.consents)
+
+
+class TestReviews(ReactorLaws):
+    contract, catalogue, fields, reactor = PATIENTS, CATALOGUE, FIELDS, REVIEW
+    obliging = (
+        GlassBroken(
+            decision=f"{PATIENT.removeprefix('urn:uuid:')}.00000000",
+            principal=STRANGER,
+            object="o",
+            patient=PATIENT,
+            reason="other",
+            valid_until=NOON,
+            request=UNASKED,
+        ),
+    )
+
+    def outcome(self, state: PatientState, key: str) -> EventData:
+        return escalation(state, key, request=UNASKED)
 
 
 class TestPolicies(DomainLaws):

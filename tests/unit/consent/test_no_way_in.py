@@ -167,7 +167,9 @@ class Network(RuleBasedStateMachine):
     def break_the_glass(self, who: str) -> None:
         question = Question(self.asking(who), "read", "o", PATIENT, "ETREAT", "other")
         answer = self.answer(question)
-        broken = glass_broken(question, answer, decision=f"d{self.emergencies + 1}", statement=None)
+        broken = glass_broken(
+            question, answer, decision=f"d{self.emergencies + 1}", statement=None, steward=HOSPITAL, at=NOW
+        )
         if broken is not None:
             assert "clinician" in self.parties[who].roles
             assert self.parties[who].member is not None
@@ -226,7 +228,7 @@ class Network(RuleBasedStateMachine):
         for broken in before.glass_breaks:
             if broken.outcome is None:
                 self.parties["new"] = Party("new", "person", frozenset({"privacy-officer"}), HOSPITAL)
-                assert self.event_of("new", Review(broken.decision, PATIENT, "unjustified"))
+                assert self.event_of("new", Review(broken.decision, PATIENT, "justified"))
         self.parties.pop("new", None)
         self.state = before
 

@@ -28,7 +28,8 @@ from tests.unit.consent.test_handlers import (
 )
 
 from salus.access.actors import Asking
-from salus.access.state import GlassBreak, PatientState, SubjectState
+from salus.access.emergencies import GlassBreak
+from salus.access.state import PatientState, SubjectState
 from salus.consent.adapters.folded import SUBJECTS
 from salus.consent.decision_handlers import Asked, decide_access
 from salus.consent.domain.consents import (

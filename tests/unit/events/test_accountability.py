@@ -383,6 +383,7 @@ def test_every_fact_of_a_service_says_who_asked_and_can_be_asked_for() -> None:
     assert all(issubclass(data, RequestedData) for data in facts)
     assert {data.__name__ for data in facts if not CATALOGUE.may_be_asked(data)} == {
         "PolicySetAdopted",
+        "ReviewOverdue",
         "SubjectKeyDestroyed",
     }
 

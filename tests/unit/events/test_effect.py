@@ -235,6 +235,7 @@ def test_whatever_makes_something_of_a_name_claims_it() -> None:
         "consent-granted",
         "glass-broken",
         "glass-break-reviewed",
+        "review-overdue",
         "subject-registered",
         "object-stored",
         "key-rotated",

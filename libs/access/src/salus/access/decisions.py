@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from salus.access.actors import Asking
+from salus.access.emergencies import review_due
 from salus.access.grants import Covering, GrantIndex
 from salus.access.state import (
     PatientState,
@@ -289,8 +290,14 @@ def patients_among(dids: Iterable[str], parties: Mapping[str, Party]) -> frozens
     return frozenset(party.did for party in known if is_patient(party.kind, party.roles))
 
 
-def glass_broken(
-    question: Question, answer: Answer, *, decision: str, statement: Sealed | None
+def glass_broken(  # noqa: PLR0913  # an answer, and what is told of it
+    question: Question,
+    answer: Answer,
+    *,
+    decision: str,
+    statement: Sealed | None,
+    steward: str | None,
+    at: datetime,
 ) -> GlassBroken | None:
     """Return the event that an emergency access is loud by, or None for any other answer."""
     if not answer.break_glass or question.break_glass is None:
@@ -303,6 +310,9 @@ def glass_broken(
         reason=question.break_glass,
         valid_until=answer.valid_until,
         statement=statement,
+        broken_at=at,
+        review_due=review_due(answer.obligations, at=at),
+        steward=steward,
         request=question.principal.request,
     )
 

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from salus.access.decisions import Answer, Question, Rule, Verdict, conclude
 from salus.access.grants import GrantIndex
 from salus.access.state import PatientState, SubjectState
-from salus.events.patient_rights import keeps_records_for
+from salus.events.patient_rights import REVIEW_HOURS_MAX, keeps_records_for
 
 PATIENT_ERASED = "patient-erased"
 PATIENT_UNKNOWN = "patient-unknown"
@@ -34,7 +34,7 @@ LAW_REASONS: Mapping[str, str] = {
     NO_BASIS: "The patient has not consented to this, and no policy stands in the place of her consent.",
 }
 """The reasons that are the law's, each with what a person is told: no policy has one of them for its id."""
-EMERGENCY_OBLIGATIONS = ("notify-patient", "notify-privacy-officer", "review-within-72h")
+EMERGENCY_OBLIGATIONS = ("notify-patient", "notify-privacy-officer", f"review-within-{REVIEW_HOURS_MAX}h")
 EMERGENCY_SECONDS_MAX = 300
 
 

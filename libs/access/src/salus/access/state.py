@@ -8,10 +8,10 @@ force is an aggregate of its own, named by the DID of the consent service.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
 
 import msgspec
 
+from salus.access.emergencies import GlassBreak, evolve_emergencies
 from salus.access.policy_files import contents_of, digest_of
 from salus.events.contexts.consent import (
     Action,
@@ -26,17 +26,15 @@ from salus.events.contexts.consent import (
     PolicySetAdopted,
     PolicySetProposed,
 )
+from salus.events.contexts.consent_oversight import ReviewOverdue
 from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.events.epochs import next_epoch
 from salus.events.event_types import EventData
 from salus.events.fields import Purpose
 
-Outcome = Literal["justified", "unjustified"]
 # Policy sets that were in force and can be again; the ledger has all of them.
 EARLIER_MAX = 32
 PROPOSED_OF_OPERATOR_MAX = 4
-# Reviewed emergency accesses that are still listed; the ledger has all of them.
-REVIEWED_MAX = 1000
 
 
 class Consent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,20 +51,6 @@ class Consent(msgspec.Struct, frozen=True, omit_defaults=True):
     def is_active(self, at: datetime) -> bool:
         """Tell whether it allows anything at that moment."""
         return self.revoked_epoch is None and self.valid_from <= at < self.valid_until
-
-
-class GlassBreak(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An emergency access, by whom and for which member, and what became of it."""
-
-    decision: str
-    principal: str
-    outcome: Outcome | None = None
-    member: str | None = None
-
-    @property
-    def organisation(self) -> str:
-        """The member that the principal acted for, or the principal itself."""
-        return self.member or self.principal
 
 
 class ProposedSet(msgspec.Struct, frozen=True):
@@ -140,8 +124,8 @@ def evolve(state: PatientState, event: EventData) -> PatientState:
         case PatientUnlinked():
             dids = tuple(did for did in state.dids if did != event.did)
             return change(state, dids=dids, epoch=next_epoch(state.epoch, event.epoch))
-        case GlassBroken() | GlassBreakReviewed():
-            return change(state, glass_breaks=_glass_breaks(state.glass_breaks, event))
+        case GlassBroken() | GlassBreakReviewed() | ReviewOverdue():
+            return change(state, glass_breaks=evolve_emergencies(state.glass_breaks, event))
         case _:
             return state
 
@@ -232,27 +216,3 @@ def consent_of(event: ConsentGranted) -> Consent:
 def _revoked(consent: Consent, epoch: int) -> Consent:
     first = epoch if consent.revoked_epoch is None else consent.revoked_epoch
     return msgspec.structs.replace(consent, revoked_epoch=first)
-
-
-def _glass_breaks(
-    known: tuple[GlassBreak, ...], event: GlassBroken | GlassBreakReviewed
-) -> tuple[GlassBreak, ...]:
-    if isinstance(event, GlassBreakReviewed):
-        return _listed(tuple(_reviewed(broken, event) for broken in known))
-    if any(broken.decision == event.decision for broken in known):
-        return known
-    broken = GlassBreak(event.decision, event.principal, member=event.request.behalf)
-    return (*known, broken)
-
-
-def _reviewed(broken: GlassBreak, event: GlassBreakReviewed) -> GlassBreak:
-    if broken.decision != event.decision or broken.outcome is not None:
-        return broken
-    return msgspec.structs.replace(broken, outcome=event.outcome)
-
-
-def _listed(known: tuple[GlassBreak, ...]) -> tuple[GlassBreak, ...]:
-    """Return all that await review, and the last REVIEWED_MAX of the others."""
-    reviewed = [broken.decision for broken in known if broken.outcome is not None]
-    old = set(reviewed[: max(0, len(reviewed) - REVIEWED_MAX)])
-    return tuple(broken for broken in known if broken.decision not in old)

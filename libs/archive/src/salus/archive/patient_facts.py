@@ -19,6 +19,7 @@ from salus.archive.served_requests import (
     ServedErasure,
     ServedGrant,
     ServedLink,
+    ServedOverdue,
     ServedRead,
     ServedRegistration,
     ServedReview,
@@ -29,6 +30,7 @@ from salus.archive.served_requests import (
 from salus.events.epochs import next_epoch
 from salus.events.keyring import KeyRing
 from salus.events.patient_rights import (
+    REVIEW_HOURS_MAX,
     Act,
     Permission,
     Relation,
@@ -39,6 +41,9 @@ from salus.events.patient_rights import (
     permission_of,
     relation_to,
 )
+
+# By how much a service's clock may be ahead of the broker's.
+STATED_AHEAD_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,8 @@ class Then(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What was so when an event was stated, and may be otherwise later.
 
     Whether who asked was linked to the patient, who was her steward, which key she had and whether she was
-    erased by what her topic said, and who had the emergency access that is reviewed.
+    erased by what her topic said; and who had the emergency access that is reviewed or called overdue, when
+    its review was due, and whether it was reviewed.
     """
 
     is_linked: bool = False
@@ -72,6 +78,17 @@ class Then(msgspec.Struct, frozen=True, array_like=True, gc=False):
     key: str | None = None
     erased: bool = False
     principal: str | None = None
+    due: float | None = None
+    is_reviewed: bool = False
+
+
+@dataclass(slots=True)
+class _Emergency:
+    """Who had an emergency access, when its review is due, and whether it was reviewed."""
+
+    by: str
+    due: float | None
+    is_reviewed: bool = False
 
 
 class PatientFacts:
@@ -85,19 +102,23 @@ class PatientFacts:
         self.ring = ring
         self._leeway = timedelta(seconds=leeway_s)
         self._patients: dict[str, _Patient] = {}
-        # Who had which emergency access, by patient and decision.
-        self._emergencies: dict[tuple[str, str], str] = {}
+        # By patient and decision.
+        self._emergencies: dict[tuple[str, str], _Emergency] = {}
 
     def then(self, served: AnyServed) -> Then:
         """Return what is so right before an event."""
         patient = self._patients.get(served.patient)
         if patient is None:
             return Then()
-        principal = None
-        if isinstance(served, ServedReview):
-            principal = self._emergencies.get((served.patient, served.decision))
-        is_linked = served.by in patient.linked
-        return Then(is_linked, patient.steward, patient.key, patient.erased, principal)
+        then = Then(served.by in patient.linked, patient.steward, patient.key, patient.erased)
+        if not isinstance(served, ServedReview | ServedOverdue):
+            return then
+        broken = self._emergencies.get((served.patient, served.decision))
+        if broken is None:
+            return then
+        return msgspec.structs.replace(
+            then, principal=broken.by, due=broken.due, is_reviewed=broken.is_reviewed
+        )
 
     def evolve(self, served: AnyServed) -> bool:
         """Fold a change that took effect; tell whether what was judged before may rest on what is new by it.
@@ -130,8 +151,13 @@ class PatientFacts:
             case ServedEmergency():
                 self._patient(served.patient)
                 known = len(self._emergencies)
-                self._emergencies.setdefault((served.patient, served.decision), served.by)
+                named = served.patient, served.decision
+                self._emergencies.setdefault(named, _Emergency(served.by, served.due))
                 return len(self._emergencies) > known
+            case ServedReview():
+                broken = self._emergencies.get((served.patient, served.decision))
+                if broken is not None:
+                    broken.is_reviewed = True
             case _:
                 pass
         return False
@@ -147,10 +173,12 @@ class PatientFacts:
                 return self._of_registration(served)
             case ServedErasure():
                 return self._of_erasure(served, then)
-            case ServedDestruction() if not then.erased:
-                return LackOfRight("a key said to be destroyed of a patient who was not erased")
-            case ServedDestruction() if served.key != then.key:
-                return LackOfRight("a key said to be destroyed that is not the patient's")
+            case ServedDestruction():
+                return _of_destruction(served, then)
+            case ServedEmergency():
+                return self._of_alarm(served)
+            case ServedOverdue():
+                return _of_escalation(served, then)
             case _:
                 return self._of_consent(served, then)
 
@@ -256,13 +284,47 @@ class PatientFacts:
         unknown = relation is Relation.OTHER and steward is None
         return LackOfRight(f"{act}: {_sentence(act, permission)}", missing=STORAGE_TOPIC if unknown else None)
 
+    def _of_alarm(self, served: ServedEmergency) -> LackOfRight | None:
+        """Return why nobody would review an emergency access in time, by what was told of it."""
+        late = served.time + REVIEW_HOURS_MAX * 3600 + self._leeway.total_seconds()
+        if served.due is not None and served.due > late:
+            return LackOfRight("an emergency access whose review is due later than the law says")
+        steward = self._steward(served)
+        if served.steward is not None and served.steward != steward:
+            missing = STORAGE_TOPIC if steward is None else None
+            return LackOfRight("an emergency access that another than the steward is to review", missing)
+        return None
+
     def of_emergency(self, served: ServedDecision) -> LackOfRight | None:
         """Return why an emergency access should not have been allowed: it is told first."""
         if not (served.allowed and served.break_glass):
             return None
-        if self._emergencies.get((served.patient, served.decision)) != served.by:
+        told = self._emergencies.get((served.patient, served.decision))
+        if told is None or told.by != served.by:
             return LackOfRight("an emergency access that nobody was told of")
         return None
+
+
+def _of_destruction(served: ServedDestruction, then: Then) -> LackOfRight | None:
+    if not then.erased:
+        return LackOfRight("a key said to be destroyed of a patient who was not erased")
+    if served.key != then.key:
+        return LackOfRight("a key said to be destroyed that is not the patient's")
+    return None
+
+
+def _of_escalation(served: ServedOverdue, then: Then) -> LackOfRight | None:
+    """Return why a review is not overdue that is said to be."""
+    if then.principal is None:
+        return LackOfRight("a review said to be overdue of an access that the patient had none of")
+    if then.is_reviewed:
+        return LackOfRight("a review said to be overdue that had been made")
+    if then.due is not None and then.due != served.due:
+        return LackOfRight("a review said to be overdue that was due at another time")
+    # The broker's clock says it, which is not the service's.
+    if served.appended + STATED_AHEAD_S < served.due:
+        return LackOfRight("a review said to be overdue before it was due")
+    return None
 
 
 def _sentence(act: Act, permission: Permission) -> str:

@@ -18,7 +18,7 @@ from salus.archive.body import ACCEPTED
 from salus.archive.columns import columns_of_body
 from salus.events.bearer import Bearer, read_bearer
 from salus.events.catalogue import Catalogue
-from salus.events.contexts import consent, storage
+from salus.events.contexts import consent, consent_oversight, storage
 from salus.events.effect import claims_of
 from salus.events.envelope import Event, decode_event
 from salus.events.event_types import EventData, type_of
@@ -84,15 +84,27 @@ class ServedUnlink(Served, frozen=True, array_like=True, gc=False, tag=True, kw_
 
 
 class ServedEmergency(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
-    """The glass was broken, which everybody concerned is told."""
+    """The glass was broken, which everybody concerned is told; `due` is when its review is, if that was said.
+
+    `steward` is the member that is told to review it.
+    """
 
     decision: str
+    due: float | None = None
+    steward: str | None = None
 
 
 class ServedReview(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
     """An emergency access was reviewed."""
 
     decision: str
+
+
+class ServedOverdue(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """Nobody had reviewed an emergency access when that was due."""
+
+    decision: str
+    due: float
 
 
 class ServedDecision(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
@@ -153,6 +165,7 @@ AnyServed = (
     | ServedUnlink
     | ServedEmergency
     | ServedReview
+    | ServedOverdue
     | ServedDecision
     | ServedRegistration
     | ServedErasure
@@ -288,7 +301,18 @@ _KINDS: Mapping[type[EventData], tuple[type[AnyServed], Callable[[Any], dict[str
     consent.ConsentRevoked: (ServedRevocation, lambda d: {"consent": d.consent, "epoch": d.epoch}),
     consent.PatientLinked: (ServedLink, lambda d: {"did": d.did}),
     consent.PatientUnlinked: (ServedUnlink, lambda d: {"did": d.did, "epoch": d.epoch}),
-    consent.GlassBroken: (ServedEmergency, lambda d: {"decision": d.decision}),
+    consent.GlassBroken: (
+        ServedEmergency,
+        lambda d: {
+            "decision": d.decision,
+            "due": None if d.review_due is None else d.review_due.timestamp(),
+            "steward": d.steward,
+        },
+    ),
+    consent_oversight.ReviewOverdue: (
+        ServedOverdue,
+        lambda d: {"decision": d.decision, "due": d.due.timestamp()},
+    ),
     consent.GlassBreakReviewed: (ServedReview, lambda d: {"decision": d.decision}),
     consent.AccessDecided: (
         ServedDecision,

@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from salus.cli import access_replay
+from salus.cli import access_replay, review_list
 from salus.cli.callers import As, KeyFile, KeyId, call, complete_party, did_of, signer_of
 from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, err, out
@@ -22,7 +22,7 @@ from salus.cli.outputs import printing
 from salus.cli.service_answers import checked_answer, read_answer
 from salus.cli.state import running_platform
 from salus.devkit.platform import Platform
-from salus.events.contexts.consent import Action, EmergencyReason, GlassBreakReviewed
+from salus.events.contexts.consent import Action, EmergencyReason, GlassBreakReviewed, ReviewGround
 from salus.events.did import LocalSigner
 from salus.events.fields import Purpose as PurposeCode
 from salus.events.pseudonyms import is_pseudonym
@@ -70,6 +70,7 @@ def read_pseudonym(text: str) -> str:
 
 app = typer.Typer(no_args_is_help=True, help="What a patient allows, and what follows from it.")
 app.command("replay")(access_replay.replay)
+app.command("reviews")(review_list.reviews)
 DAYS_DEFAULT = 30
 
 PatientArgument = Annotated[
@@ -82,6 +83,7 @@ ACTIONS = Choices(get_args(Action))
 PURPOSES = Choices(get_args(PurposeCode))
 EMERGENCIES = Choices(get_args(EmergencyReason))
 OUTCOMES = Choices(get_args(get_type_hints(GlassBreakReviewed)["outcome"]))
+GROUNDS = Choices(get_args(ReviewGround))
 Purpose = Annotated[
     str | None,
     typer.Option(
@@ -261,6 +263,12 @@ def unlink(
 def review(
     decision: Annotated[str, typer.Argument(help="The id of the decision that broke the glass.")],
     outcome: Annotated[str, typer.Argument(help="justified or unjustified.", **OUTCOMES.typed("OUTCOME"))],
+    ground: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Why, which unjustified needs: {', '.join(GROUNDS.values)}.", **GROUNDS.typed("GROUND")
+        ),
+    ] = None,
     as_name: As = "operator",
     key: KeyFile = None,
     key_id: KeyId = None,
@@ -269,7 +277,8 @@ def review(
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
     path = f"/glass-breaks/{decision}/review"
-    asyncio.run(call(platform, "consent", "POST", path, signer=signer, body={"outcome": outcome}))
+    body = {"outcome": outcome} | ({"ground": ground} if ground else {})
+    asyncio.run(call(platform, "consent", "POST", path, signer=signer, body=body))
     out.print(f"{decision} is reviewed: {outcome}", highlight=False, soft_wrap=True)
 
 

@@ -183,9 +183,12 @@ class FoldBatch:
     ) -> None:
         owed, owes = set(reactor.owes(before)), set(reactor.owes(after))
         since_ms = int(at.timestamp() * 1000)
-        due_ms = since_ms + int(reactor.grace_s * 1000)
-        for key in owed ^ owes:
-            self._owed[reactor.name, aggregate, key] = (since_ms, due_ms) if key in owes else None
+        for key in owed - owes:
+            self._owed[reactor.name, aggregate, key] = None
+        for key in owes - owed:
+            # What falls due later is open from then on.
+            open_ms = max(since_ms, reactor.falls_due_ms(after, key))
+            self._owed[reactor.name, aggregate, key] = open_ms, open_ms + int(reactor.grace_s * 1000)
 
     def _stored(self, contract: Contract[S], aggregate: str) -> S:
         loaded = self._rows.get((contract.kind, aggregate))

@@ -42,12 +42,12 @@ class Obligations:
         self._attempts_max = attempts_max
 
     async def restart(self, *, now_ms: int) -> None:
-        """Make everything due that is not parked: whoever took it may be gone.
+        """Make everything due that is open and not parked: whoever took it may be gone.
 
         What ends the process each time it is tried is not tried at once again and again.
         """
         c = OBLIGATIONS.c
-        waiting = (c.reactor == self._reactor) & (c.due_ms > now_ms)
+        waiting = (c.reactor == self._reactor) & (c.due_ms > now_ms) & (c.since_ms <= now_ms)
         changed = OBLIGATIONS.update().where(waiting & (c.attempts < self._attempts_max))
         async with self._engine.begin() as connection:
             await connection.execute(changed.values(due_ms=now_ms))
@@ -96,11 +96,12 @@ class Obligations:
         async with self._engine.begin() as connection:
             await connection.execute(changed)
 
-    async def backlog(self) -> Backlog:
-        """Return how much is open."""
+    async def backlog(self, *, now_ms: int) -> Backlog:
+        """Return how much is open now."""
         c = OBLIGATIONS.c
         parked = func.count().filter(c.attempts >= self._attempts_max)
         query = select(func.count(), parked, func.min(c.since_ms)).where(c.reactor == self._reactor)
+        query = query.where(c.since_ms <= now_ms)
         async with self._engine.connect() as connection:
             return Backlog(*(await connection.execute(query)).one())
 

@@ -248,6 +248,10 @@ class ReactorHost(Generic[S]):
                 state = await self._host.state(aggregate)
                 if key not in self._reactor.owes(state):
                     return
+                if (due_ms := self._reactor.falls_due_ms(state, key)) > self._now_ms():
+                    # Somebody else has time left to settle it; whoever calls too early changes nothing.
+                    await self._rows.postpone(aggregate, key, until_ms=due_ms)
+                    return
                 await self._signs()
                 async with asyncio.timeout(self.pace.attempt_s_max):
                     await self._work(Obligation(self.name, aggregate, key, state))
@@ -291,7 +295,7 @@ class ReactorHost(Generic[S]):
         if now - self._counted_at < COUNT_EVERY_S:
             return
         self._counted_at = now
-        self._backlog = backlog = await self._rows.backlog()
+        self._backlog = backlog = await self._rows.backlog(now_ms=self._now_ms())
         OPEN.labels(self.name).set(backlog.open)
         PARKED.labels(self.name).set(backlog.parked)
         OLDEST.labels(self.name).set((backlog.since_ms or 0) / 1000)

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Protocol
 
+# By then an emergency access is reviewed, whatever a policy says; it may say less.
+REVIEW_HOURS_MAX = 72
 # Roles by which a person may use what is granted to the member that it acts for.
 _ROLES_THAT_USE = frozenset({"clinician", "researcher"})
 
@@ -107,12 +109,16 @@ def relation_to(who: Somebody, *, linked: Collection[str], steward: str | None) 
     """
     if who.did in linked:
         return Relation.PATIENT if is_patient(who.kind, who.roles) else Relation.LINKED
-    if steward is None:
+    if steward is None or stewarding(who) != steward:
         return Relation.OTHER
-    if who.kind == "member" and who.did == steward:
-        return Relation.STEWARD
-    officer = who.kind == "person" and "privacy-officer" in who.roles
-    return Relation.OFFICER if officer and who.member == steward else Relation.OTHER
+    return Relation.STEWARD if who.kind == "member" else Relation.OFFICER
+
+
+def stewarding(who: Somebody) -> str | None:
+    """Return the member that somebody speaks for as a steward of patients: itself, or its officer."""
+    if who.kind == "member":
+        return who.did
+    return who.member if who.kind == "person" and "privacy-officer" in who.roles else None
 
 
 def is_patient(kind: str, roles: frozenset[str]) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from salus.consent.adapters.folded import DECISIONS, PATIENTS, POLICIES, POLICY_TEXTS, SUBJECTS
-from salus.consent.composition import adopt, checks, install, open_world
+from salus.consent.adapters.folded import DECISIONS, PATIENTS, POLICIES, POLICY_TEXTS, REVIEW, SUBJECTS
+from salus.consent.composition import adopt, checks, install, open_world, tasks
 from salus.consent.settings import Settings
 from salus.contracts.service import ContractService, run
 
@@ -11,10 +11,12 @@ SERVICE = ContractService(
     package="salus.consent",
     settings=Settings,
     folds=(PATIENTS, POLICIES, POLICY_TEXTS, SUBJECTS, DECISIONS),
+    reactors=(REVIEW,),
     open=open_world,
     adopt=adopt,
     install=install,
     checks=checks,
+    tasks=tasks,
     approvals=True,
 )
 

@@ -1,4 +1,4 @@
-"""Consent over HTTP: grant, revoke, link, decide and review; FHIR Consent in and out."""
+"""Consent over HTTP: grant, revoke and link."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from salus.access.actors import Actor, Asking
 from salus.consent import handlers, models
 from salus.consent.domain.consents import (
     Link,
-    Review,
     Revoke,
     Unlink,
     found_consent,
@@ -81,11 +80,10 @@ def lanes(api: Api) -> Mapping[str, Lane]:
 
 
 def routes(api: Api) -> APIRouter:
-    """Return the routes of consents, decisions and reviews."""
+    """Return the routes of consents and links."""
     router = APIRouter()
     _add_consents(router, api)
     _add_patients(router, api)
-    _add_reviews(router, api)
     return router
 
 
@@ -174,33 +172,3 @@ def _add_patients(router: APIRouter, api: Api) -> None:
         seen = visible_consents(actor_of(caller), known.state, known.subject)
         views = [models.ConsentView.of(consent, patient=patient) for consent in seen]
         return models.ConsentList(patient=patient, epoch=known.state.epoch, consents=views)
-
-    @router.get(
-        "/patients/{patient}/glass-breaks", tags=["patients"], responses=documented(401, 403, 422, 429, 503)
-    )
-    async def list_glass_breaks(
-        patient: PatientInPath, caller: Party = caller
-    ) -> list[models.GlassBreakView]:
-        """List the emergency accesses to a patient's data, to her and to her steward's privacy officers."""
-        known = await world.facts.facts(patient)
-        require(Act.SEE, actor_of(caller), about=None, state=known.state, subject=known.subject)
-        return [models.GlassBreakView.of(broken) for broken in known.state.glass_breaks]
-
-
-def _add_reviews(router: APIRouter, api: Api) -> None:
-    caller = Depends(api.authenticate.command)
-    world = api.world
-
-    @router.post(
-        "/glass-breaks/{decision}/review",
-        status_code=204,
-        tags=["decisions"],
-        responses=documented(401, 403, 404, 409, 422, 429, 503),
-    )
-    async def review_glass_break(
-        decision: IdInPath, body: models.ReviewBody, caller: Caller = caller
-    ) -> Response:
-        """Judge an emergency access: by a privacy officer of the patient's steward, and not one's own."""
-        command = Review(decision=decision, patient=patient_of(decision), outcome=body.outcome)
-        await handlers.execute(command, actor=asking(caller), at=api.now(), world=world)
-        return Response(status_code=204)

@@ -3,42 +3,58 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 from fastapi import FastAPI
 
 from salus.access.cedar import ENGINE
 from salus.access.policy_check import usable
 from salus.access.policy_files import files_of, read_policies
+from salus.access.state import PatientState
 from salus.consent import api, authzen_api, decision_api, fhir_api, policies_api
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.folded import (
     PATIENTS,
     POLICIES,
     POLICY_TEXTS,
+    REVIEW,
     FoldedDecisions,
     FoldedFacts,
 )
 from salus.consent.adapters.freshness import Freshness
 from salus.consent.adapters.policy_sets import FoldedPolicySets
 from salus.consent.adapters.release import contract_digest, policies_folder
+from salus.consent.adapters.review_table import FoldedReviews
 from salus.consent.adapters.tokens import DecisionTokens
 from salus.consent.domain.policies import Founding
+from salus.consent.domain.reviews import escalation
 from salus.consent.handlers import adopt_policies
+from salus.consent.overdue import OverdueReviews
 from salus.consent.ports import World
+from salus.consent.reviews_api import review_routes
 from salus.consent.settings import Settings
 from salus.contracts.dependencies import Dependencies
 from salus.contracts.queues import Queues
+from salus.contracts.reactor_host import Obligation
+from salus.contracts.service import BackgroundTask
+from salus.events.requests import Request
 from salus.runtime.request_lanes import install_lanes
 from salus.runtime.service import Check
 
 
 async def open_world(around: Dependencies[Settings]) -> World:
     """Return what the handlers use."""
+    around.reactor(
+        REVIEW,
+        work=_tell,
+        outcome=partial(escalation, request=Request.of_service(around.signer.did)),
+    )
     return World(
         patients=around.host(PATIENTS),
         facts=FoldedFacts(around.follower, around.store, service=around.signer.did),
         decisions=FoldedDecisions(around.follower, around.store),
+        reviews=FoldedReviews(around.follower, around.store),
         freshness=Freshness(age_s_max=around.settings.state_age_ms_max / 1000, clock=time.monotonic),
         statements=around.writer,
         policies=FoldedPolicySets(around.host(POLICY_TEXTS)),
@@ -51,6 +67,10 @@ async def open_world(around: Dependencies[Settings]) -> World:
         queues=Queues(),
         now=around.now,
     )
+
+
+async def _tell(_: Obligation[PatientState]) -> None:
+    """Do nothing: the event that a review is overdue is what tells the trail, and by it the SOC."""
 
 
 async def adopt(around: Dependencies[Settings], world: World) -> None:
@@ -70,12 +90,18 @@ async def adopt(around: Dependencies[Settings], world: World) -> None:
 
 
 def checks(world: World) -> Mapping[str, Check]:
-    """Return what /readyz looks at: whether the policy set in force can be used."""
+    """Return what /readyz looks at: whether the policy set in force can be used, and what is overdue."""
 
     async def policies() -> None:
         await world.policies.of((await world.policy_states.state(world.service)).policy_set)
 
-    return {"policies": policies}
+    return {"policies": policies, "reviews": OverdueReviews(world.reviews, now=world.now).check}
+
+
+def tasks(_: Dependencies[Settings], world: World) -> Iterable[BackgroundTask]:
+    """Return what goes on beside the requests."""
+    overdue = OverdueReviews(world.reviews, now=world.now)
+    return (BackgroundTask(name="overdue-reviews", run=overdue.run),)
 
 
 def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
@@ -84,6 +110,7 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     shared = api.Api(world=world, authenticate=around.authenticate, now=around.now)
     deciding = decision_api.DecisionApi(shared, questions_max=settings.questions_max)
     app.include_router(api.routes(shared))
+    app.include_router(review_routes(shared))
     app.include_router(policies_api.policy_routes(shared))
     app.include_router(decision_api.routes(deciding))
     authzen_api.install(app, deciding, public_url=settings.public_url)

@@ -302,7 +302,14 @@ async def _decide_emergency(
         policies = await _policies(facts, world)
         view = _View(known, policies, await world.freshness.within(world.ring.catch_up), at)
         draft = _draft(asked, view)
-        broken = glass_broken(draft.question, draft.answer, decision=asked.decision, statement=statement)
+        broken = glass_broken(
+            draft.question,
+            draft.answer,
+            decision=asked.decision,
+            statement=statement,
+            steward=known.subject.steward,
+            at=at,
+        )
         if broken is not None:
             require_room_for_emergency(known.state, broken)
         if draft.answer.break_glass or not draft.answer.allowed:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from salus.access.state import Consent, GlassBreak, Outcome
+from salus.access.state import Consent
 from salus.consent.decision_handlers import Decision, Undecided
 from salus.consent.domain.consents import Grant
 from salus.contracts.http_fields import CommandBody
@@ -121,12 +121,6 @@ class BatchBody(CommandBody):
     )
 
 
-class ReviewBody(CommandBody):
-    """The judgement on an emergency access."""
-
-    outcome: Outcome
-
-
 class ConsentView(BaseModel):
     """A consent; a revoked one is shown with the epoch that its revocation began."""
 
@@ -169,19 +163,6 @@ class LinkView(BaseModel):
 
     patient: str
     did: str
-
-
-class GlassBreakView(BaseModel):
-    """An emergency access; without an outcome it awaits review."""
-
-    decision: str
-    principal: str
-    outcome: Outcome | None
-
-    @classmethod
-    def of(cls, broken: GlassBreak) -> GlassBreakView:
-        """Return the view of an emergency access."""
-        return cls(decision=broken.decision, principal=broken.principal, outcome=broken.outcome)
 
 
 class DecisionView(BaseModel):

@@ -13,6 +13,7 @@ from salus.access.decisions import Inputs, Verdict
 from salus.access.grants import GrantIndex
 from salus.access.state import PatientState, PolicyState, PolicyText, SubjectState
 from salus.consent.domain.kept_decisions import KeptDecision
+from salus.contracts.keyset import KeysetPage
 from salus.contracts.queues import Queues
 from salus.events.effect import Outcome
 from salus.events.event_types import EventData
@@ -76,6 +77,16 @@ class KeptDecisions(Protocol):
 
     async def kept(self, decisions: Collection[str]) -> Mapping[str, KeptDecision]:
         """Return those that stand on the topic now, by their ids."""
+
+
+class Reviews(Protocol):
+    """The emergency accesses that await review, the first one due first."""
+
+    async def page(self, steward: str, *, overdue: bool, after: str | None, limit: int) -> KeysetPage:
+        """Return the next accesses to patients of a steward; raises CursorError."""
+
+    async def overdue(self, *, limit: int) -> KeysetPage:
+        """Return the accesses of everybody that were called overdue."""
 
 
 class Freshness(Protocol):
@@ -204,6 +215,7 @@ class World:
     patients: Patients
     facts: FactSource
     decisions: KeptDecisions
+    reviews: Reviews
     freshness: Freshness
     statements: Statements
     policies: PolicySets

@@ -99,15 +99,19 @@ async def glass_breaks(stage: Stage) -> None:
     stage.show(
         "and gives the record", read.content == stage.her.person.record, evidence=f"status {read.status}"
     )
-    path = f"/patients/{stage.her.pseudonym}/glass-breaks"
-    waiting = stage.require(await stage.caller.call("GET", "consent", path, by=cast.officer.signer), 200).json
-    stage.show("the privacy officer has it on the desk", len(waiting) == 1, evidence=waiting[0]["decision"])
+    queue = await stage.caller.call("GET", "consent", "/reviews", by=cast.officer.signer)
+    waiting = stage.require(queue, 200).json["reviews"]
+    stage.show(
+        "the privacy officer has it on the desk",
+        [one["decision"] for one in waiting] == [decision["decision"]],
+        evidence=f"due {waiting[0]['review_due']}" if waiting else "",
+    )
     review = await stage.caller.call(
         "POST",
         "consent",
         f"/glass-breaks/{decision['decision']}/review",
         by=cast.officer.signer,
-        body={"outcome": "justified"},
+        body={"outcome": "justified", "ground": "emergency-confirmed"},
     )
     stage.require(review, 204)
     stage.facts["decision"] = decision["decision"]

@@ -9,7 +9,7 @@ from salus.events.catalogue import Catalogue
 from salus.events.contexts import (
     audit,
     clinical,
-    consent,
+    consent_oversight,
     identity_login,
     lab,
     ledger,
@@ -19,9 +19,9 @@ from salus.events.contexts import (
 )
 from salus.events.installed_contexts import installed_contexts
 
-# What `identity_login` declares belongs to identity's context, which is whole with it.
+# What `identity_login` declares belongs to identity's context, which is whole with it; so with consent's.
 CONTEXTS = tuple(
     module.CONTEXT
-    for module in (audit, clinical, consent, identity_login, lab, ledger, network, pharma, storage)
+    for module in (audit, clinical, consent_oversight, identity_login, lab, ledger, network, pharma, storage)
 )
 CATALOGUE = Catalogue([*CONTEXTS, *installed_contexts()])

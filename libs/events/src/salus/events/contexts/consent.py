@@ -140,14 +140,25 @@ class AccessDecided(RequestedData):
         return f"#{self.item}" if self.item else ""
 
 
+# Both before they said when the review is due, and why it ended so.
+_BROKEN_BEFORE = "urn:salus:schema:salus.consent.glass-broken.v1"
+_REVIEWED_BEFORE = "urn:salus:schema:salus.consent.glass-break-reviewed.v1"
+
+
 @_event(
     "salus.consent.glass-broken.v1",
     changes=True,
     claims=lambda data: (f"glass-break:{data.decision}",),
     accompanies=True,
+    older_dataschemas=frozenset(
+        {f"{_BROKEN_BEFORE}:sha256:99c217e60e59abc78886b6923077dac7dc8e111e871dfc346b5d9155c5bcd8ea"}
+    ),
 )
 class GlassBroken(RequestedData):
-    """Someone used emergency access; the patient and the privacy officer are told and it awaits review."""
+    """Someone used emergency access; the patient and the privacy officer are told and it awaits review.
+
+    `steward` is the member whose privacy officers review it, by `review_due` at the latest.
+    """
 
     decision: Text
     principal: Did
@@ -156,18 +167,32 @@ class GlassBroken(RequestedData):
     reason: EmergencyReason
     valid_until: Moment
     statement: Sealed | None = None
+    broken_at: Moment | None = None
+    review_due: Moment | None = None
+    steward: Did | None = None
+
+
+ReviewGround = Literal[
+    "emergency-confirmed", "duty-of-care", "no-emergency", "no-treatment-relation", "beyond-need", "other"
+]
 
 
 @_event(
-    "salus.consent.glass-break-reviewed.v1", changes=True, claims=lambda data: (f"review:{data.decision}",)
+    "salus.consent.glass-break-reviewed.v1",
+    changes=True,
+    claims=lambda data: (f"review:{data.decision}",),
+    older_dataschemas=frozenset(
+        {f"{_REVIEWED_BEFORE}:sha256:faecc58caa4f6eb46887ae666834bcf2705a3e693e8fef91fc32c8f30e20d0b1"}
+    ),
 )
 class GlassBreakReviewed(RequestedData):
-    """A privacy officer judged an emergency access."""
+    """A privacy officer judged an emergency access; `ground` says why."""
 
     decision: Text
     patient: Pseudonym
     reviewer: Did
     outcome: Literal["justified", "unjustified"]
+    ground: ReviewGround | None = None
 
 
 # A text of policies may be so long; what one event holds altogether, `salus.events.envelope` limits.
@@ -326,6 +351,7 @@ _questions_in = lru_cache(maxsize=64)(partial(read_body, kind=_Questions))
 
 class _Judgement(Body):
     outcome: str
+    ground: str | None = None
 
 
 class _Activation(Body):
@@ -433,7 +459,7 @@ def _reviews(asked: Asked, data: GlassBreakReviewed) -> bool:
     return (
         asked.is_("POST", "glass-breaks", data.decision, "review")
         and body is not None
-        and body.outcome == data.outcome
+        and (body.outcome, body.ground) == (data.outcome, data.ground)
         and data.request.by == data.reviewer
     )
 

@@ -76,6 +76,44 @@ def glass_finding(event: Json) -> Json:
     )
 
 
+def is_unjustified(entry: TrailEntry) -> bool:
+    """Tell whether a privacy officer found that an emergency access was not justified."""
+    return entry.facts.activity is Activity.ACCESS_UNJUSTIFIED and has_effect(entry)
+
+
+def unjustified_finding(event: Json) -> Json:
+    """Return the finding of an emergency access that its review blames somebody for."""
+    return finding_of(
+        rule="unjustified-access",
+        cause=event["unmapped"].get("decision") or event["metadata"]["uid"],
+        title="An emergency access was not justified",
+        text=f"{event['message']} The patient is told. Whose access it was answers for it.",
+        severity=Severity.HIGH,
+        analytic=RULE_ANALYTIC,
+        last=event,
+        related=(event["metadata"]["uid"],),
+    )
+
+
+def is_overdue(entry: TrailEntry) -> bool:
+    """Tell whether nobody reviewed an emergency access in time."""
+    return entry.facts.activity is Activity.REVIEW_OVERDUE and has_effect(entry)
+
+
+def overdue_finding(event: Json) -> Json:
+    """Return the finding of a review that is overdue."""
+    return finding_of(
+        rule="review-overdue",
+        cause=event["unmapped"].get("decision") or event["metadata"]["uid"],
+        title="The review of an emergency access is overdue",
+        text=f"{event['message']} A privacy officer of the patient's steward has to review it.",
+        severity=Severity.HIGH,
+        analytic=RULE_ANALYTIC,
+        last=event,
+        related=(event["metadata"]["uid"],),
+    )
+
+
 def is_stated_late(entry: TrailEntry) -> bool:
     """Tell whether a service stated what somebody asked for under a time long before the fact was appended.
 
@@ -207,6 +245,8 @@ def sender_dated_finding(event: Json) -> Json:
 
 RULES = (
     EntryRule("break-glass", is_glass_broken, glass_finding),
+    EntryRule("unjustified-access", is_unjustified, unjustified_finding),
+    EntryRule("review-overdue", is_overdue, overdue_finding),
     EntryRule("stated-late", is_stated_late, late_finding),
     EntryRule(NoEffect.NOT_ENTITLED.value, is_unentitled, unentitled_finding),
     EntryRule(REPEATED, is_repeated, repeated_finding),

@@ -24,6 +24,8 @@ class Activity(StrEnum):
     DECIDED = "decided"
     GLASS_BROKEN = "glass-broken"
     GLASS_REVIEWED = "glass-reviewed"
+    ACCESS_UNJUSTIFIED = "access-unjustified"
+    REVIEW_OVERDUE = "review-overdue"
     RULES_CHANGED = "rules-changed"
     PARTY_CREATED = "party-created"
     MEMBER_SUSPENDED = "member-suspended"

@@ -79,6 +79,8 @@ _PATTERNS = {
     Activity.CONSENT_CREATED: _create(),
     Activity.CONSENT_ENDED: _update(),
     Activity.GLASS_REVIEWED: _update(),
+    Activity.ACCESS_UNJUSTIFIED: _update(),
+    Activity.REVIEW_OVERDUE: _alert("110100", "Application Activity"),
     Activity.READ: _READ,
     Activity.READ_REFUSED: _READ,
     Activity.ERASED: Pattern(_REST, _rest("delete"), _APPLICATION, _CUSTODIAN, _AUTHOR, "Delete"),

@@ -9,6 +9,7 @@ from salus.audit.domain.entry import Activity, Facts, Severity
 from salus.events.contexts import (
     clinical,
     consent,
+    consent_oversight,
     identity,
     identity_login,
     lab,
@@ -334,17 +335,38 @@ def _glass_broken(data: consent.GlassBroken) -> Facts:
 
 @describes(consent.GlassBreakReviewed)
 def _glass_break_reviewed(data: consent.GlassBreakReviewed) -> Facts:
+    blamed, ground = data.outcome == "unjustified", f": {data.ground}" if data.ground else ""
     return Facts(
-        activity=Activity.GLASS_REVIEWED,
+        activity=Activity.ACCESS_UNJUSTIFIED if blamed else Activity.GLASS_REVIEWED,
         action="U",
-        severity=Severity.HIGH if data.outcome == "unjustified" else Severity.INFORMATIONAL,
-        summary=f"{short(data.reviewer)} found emergency access {data.decision} {data.outcome}.",
+        severity=Severity.HIGH if blamed else Severity.INFORMATIONAL,
+        summary=f"{short(data.reviewer)} found emergency access {data.decision} {data.outcome}{ground}.",
         actor=data.reviewer,
         object=data.decision,
         object_kind="decision",
         patient=data.patient,
         decision=data.decision,
         rules=(f"break-glass-review:{data.outcome}",),
+        break_glass=True,
+    )
+
+
+@describes(consent_oversight.ReviewOverdue)
+def _review_overdue(data: consent_oversight.ReviewOverdue) -> Facts:
+    return Facts(
+        activity=Activity.REVIEW_OVERDUE,
+        action="E",
+        severity=Severity.HIGH,
+        summary=(
+            f"Nobody reviewed emergency access {data.decision} of {short(data.principal)} by "
+            f"{data.due.isoformat()}, when it was due."
+        ),
+        party=data.principal,
+        object=data.decision,
+        object_kind="decision",
+        patient=data.patient,
+        decision=data.decision,
+        rules=("break-glass-review:overdue",),
         break_glass=True,
     )
 

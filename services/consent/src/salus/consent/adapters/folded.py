@@ -17,12 +17,16 @@ from salus.access.state import (
     evolve_subject,
     evolve_text,
 )
+from salus.consent.adapters.review_table import REVIEWS
 from salus.consent.domain.kept_decisions import KeptDecision, decision_named, evolve_decision
+from salus.consent.domain.reviews import falls_due, owed, review_rows
 from salus.consent.ports import Facts
 from salus.contracts.contract import Contract
 from salus.contracts.fold_batch import version_kind
 from salus.contracts.fold_tables import Loaded, Pair
 from salus.contracts.ports import Fold, States
+from salus.contracts.reactors import Reactor
+from salus.contracts.table_projection import TableProjection
 from salus.events.contexts.consent import (
     AccessDecided,
     ConsentGranted,
@@ -35,6 +39,7 @@ from salus.events.contexts.consent import (
     PolicySetAdopted,
     PolicySetProposed,
 )
+from salus.events.contexts.consent_oversight import ReviewOverdue
 from salus.events.event_types import EventData
 from salus.events.state_positions import Partition
 
@@ -52,9 +57,20 @@ PATIENTS = Contract(
     state=PatientState,
     evolve=evolve,
     events=frozenset(
-        {PatientLinked, PatientUnlinked, ConsentGranted, ConsentRevoked, GlassBroken, GlassBreakReviewed}
+        {
+            PatientLinked,
+            PatientUnlinked,
+            ConsentGranted,
+            ConsentRevoked,
+            GlassBroken,
+            GlassBreakReviewed,
+            ReviewOverdue,
+        }
     ),
+    tables=(TableProjection(REVIEWS, review_rows),),
+    version=2,
 )
+REVIEW = Reactor("review", PATIENTS, owed, falls_due=falls_due)
 POLICIES = Contract(
     kind="policies",
     topic=CONSENT_TOPIC,

@@ -6,12 +6,14 @@ The ids of consents and decisions begin with the patient's UUID, so that finding
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
 from salus.access.actors import Asking
-from salus.access.state import Consent, GlassBreak, Outcome, PatientState, SubjectState
+from salus.access.emergencies import GlassBreak, Outcome
+from salus.access.state import Consent, PatientState, SubjectState
 from salus.consent.domain.rights import require
 from salus.events.contexts.consent import (
     Action,
@@ -21,6 +23,7 @@ from salus.events.contexts.consent import (
     GlassBroken,
     PatientLinked,
     PatientUnlinked,
+    ReviewGround,
 )
 from salus.events.contexts.identity import PartyKind
 from salus.events.event_types import EventData
@@ -37,6 +40,10 @@ LINKS_MAX = 8
 UNREVIEWED_MAX = 200
 UNREVIEWED_OF_ORGANISATION_MAX = 400
 UNREVIEWED_OF_PATIENT_MAX = 4000
+GROUNDS: Mapping[Outcome, tuple[ReviewGround, ...]] = {
+    "justified": ("emergency-confirmed", "duty-of-care", "other"),
+    "unjustified": ("no-emergency", "no-treatment-relation", "beyond-need", "other"),
+}
 # By how much the clocks of two replicas may differ, of which one sees what the other has granted.
 CLOCK_SKEW_MAX = timedelta(minutes=1)
 
@@ -89,11 +96,12 @@ class Unlink:
 
 @dataclass(frozen=True)
 class Review:
-    """Judge an emergency access."""
+    """Judge an emergency access; whoever finds it unjustified says why."""
 
     decision: str
     patient: str
     outcome: Outcome
+    ground: ReviewGround | None = None
 
 
 Command = Grant | Revoke | Link | Unlink | Review
@@ -107,7 +115,8 @@ def decide(
     Raises:
         Refusal: with one of the codes not-permitted, unknown-patient, patient-erased, consent-exists,
             unknown-grantee, grantee-differs, invalid-period, unknown-consent, consent-revoked, too-many,
-            already-linked, not-a-patient, not-linked, unknown-glass-break, already-reviewed, own-access.
+            already-linked, not-a-patient, not-linked, unknown-glass-break, already-reviewed, own-access,
+            ground-missing, ground-differs.
     """
     match command:
         case Grant():
@@ -255,13 +264,28 @@ def _review(
         raise Refusal("unknown-glass-break", "no emergency access has this decision id", status=404)
     if broken.outcome is not None:
         raise Refusal("already-reviewed", "the emergency access was reviewed already")
+    require_ground(command.outcome, command.ground)
     return GlassBreakReviewed(
         decision=command.decision,
         patient=command.patient,
         reviewer=actor.did,
         outcome=command.outcome,
+        ground=command.ground,
         request=actor.request,
     )
+
+
+def require_ground(outcome: Outcome, ground: ReviewGround | None) -> None:
+    """Raise unless a ground is given where somebody is blamed, and is one of that outcome.
+
+    Raises:
+        Refusal: `ground-missing` or `ground-differs`.
+    """
+    if ground is None and outcome == "unjustified":
+        raise Refusal("ground-missing", "ground: say why the access was not justified", status=422)
+    if ground is not None and ground not in GROUNDS[outcome]:
+        why = f"ground: {ground} is no ground for {outcome}, which has {', '.join(GROUNDS[outcome])}"
+        raise Refusal("ground-differs", why, status=422)
 
 
 def found_consent(state: PatientState, consent: str) -> Consent:

@@ -6,7 +6,15 @@ from typing import assert_never
 
 from salus.access.actors import Actor
 from salus.access.state import Consent, PatientState, SubjectState
-from salus.events.patient_rights import Act, Permission, Relation, objection, permission_of, relation_to
+from salus.events.patient_rights import (
+    Act,
+    Permission,
+    Relation,
+    objection,
+    permission_of,
+    relation_to,
+    stewarding,
+)
 from salus.runtime.refusal import Refusal
 
 
@@ -40,6 +48,19 @@ def sees_all(actor: Actor, state: PatientState, subject: SubjectState) -> bool:
     """Tell whether all that was said of the patient is the actor's business."""
     relation = relation_of(actor, state, subject)
     return permission_of(Act.SEE, actor, about=None, relation=relation) is Permission.GIVEN
+
+
+def steward_of(actor: Actor) -> str:
+    """Return the member whose patients' reviews are the actor's business.
+
+    Raises:
+        Refusal: `not-permitted`.
+    """
+    member = stewarding(actor)
+    if member is None:
+        why = "a member lists what awaits its reviews, by its own key or a privacy officer"
+        raise Refusal("not-permitted", why, status=403)
+    return member
 
 
 def visible_consents(actor: Actor, state: PatientState, subject: SubjectState) -> tuple[Consent, ...]:

@@ -1,0 +1,159 @@
+"""Reviews of emergency accesses over HTTP: what awaits one, what a patient is told, and the judgement."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+
+from salus.access.emergencies import GlassBreak, Outcome
+from salus.consent import handlers
+from salus.consent.api import Api, IdInPath, actor_of, asking
+from salus.consent.domain.consents import Review, patient_of
+from salus.consent.domain.rights import require, sees_all, steward_of
+from salus.contracts.http_fields import CommandBody, PatientInPath
+from salus.contracts.keyset import CURSOR_CHARS_MAX, CursorError, KeysetPage
+from salus.events.contexts.consent import EmergencyReason, ReviewGround
+from salus.events.parties import Party
+from salus.events.patient_rights import Act
+from salus.runtime.auth import Caller
+from salus.runtime.problems import ProblemError, documented
+
+PAGE_MAX = 200
+Limit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="So many at most.")]
+After = Annotated[
+    str | None,
+    Query(max_length=CURSOR_CHARS_MAX, description="`next` of the page before."),
+]
+OnlyOverdue = Annotated[bool, Query(description="Only those that are overdue.")]
+
+
+class ReviewBody(CommandBody):
+    """The judgement on an emergency access."""
+
+    outcome: Outcome
+    ground: ReviewGround | None = Field(
+        default=None, description="Why. Needed where the access was unjustified."
+    )
+
+
+class GlassBreakView(BaseModel):
+    """An emergency access; without an outcome it awaits review, by `review_due` at the latest.
+
+    `overdue` tells whether it is on the ledger that nobody had reviewed it by then.
+    """
+
+    decision: str
+    principal: str
+    member: str | None
+    object: str
+    reason: EmergencyReason | None
+    broken_at: datetime | None
+    review_due: datetime | None
+    overdue: bool
+    outcome: Outcome | None
+    ground: ReviewGround | None
+    reviewer: str | None
+
+    @classmethod
+    def of(cls, broken: GlassBreak) -> GlassBreakView:
+        """Return the view of an emergency access."""
+        return cls(
+            decision=broken.decision,
+            principal=broken.principal,
+            member=broken.member,
+            object=broken.object,
+            reason=broken.reason,
+            broken_at=broken.broken_at,
+            review_due=broken.due,
+            overdue=broken.is_overdue,
+            outcome=broken.outcome,
+            ground=broken.ground,
+            reviewer=broken.reviewer,
+        )
+
+
+class AwaitedView(GlassBreakView):
+    """An emergency access that awaits review, and to whose data it was."""
+
+    patient: str
+
+
+class AwaitedPage(BaseModel):
+    """Some of the accesses that await review, the first one due first; `next` is None on the last page."""
+
+    reviews: list[AwaitedView]
+    next: str | None
+
+
+def review_routes(api: Api) -> APIRouter:
+    """Return the routes of reviews."""
+    router = APIRouter()
+    caller, commander = Depends(api.authenticate), Depends(api.authenticate.command)
+    world = api.world
+
+    @router.get("/reviews", tags=["reviews"], responses=documented(400, 401, 403, 422, 429, 503))
+    async def list_reviews(
+        *, overdue: OnlyOverdue = False, after: After = None, limit: Limit = 50, caller: Party = caller
+    ) -> AwaitedPage:
+        """List what awaits review: to a member and its privacy officers, of the patients that it stewards.
+
+        An officer who is such a patient is not shown what is about herself.
+        """
+        actor = actor_of(caller)
+        steward = steward_of(actor)
+        try:
+            page = await world.reviews.page(steward, overdue=overdue, after=after, limit=limit)
+        except CursorError as error:
+            raise ProblemError(400, "invalid-cursor", str(error)) from None
+        return AwaitedPage(reviews=await shown(page, caller), next=page.next)
+
+    async def shown(page: KeysetPage, caller: Party) -> list[AwaitedView]:
+        places = [(row["patient"], row["decision"]) for row in page.rows]
+        facts = await world.facts.facts_of({patient for patient, _ in places})
+        found = []
+        for patient, decision in places:
+            known = facts[patient]
+            waiting = (b for b in known.state.glass_breaks if b.decision == decision and b.outcome is None)
+            broken = next(waiting, None)
+            # It may have been reviewed since the page was read.
+            if broken is not None and sees_all(actor_of(caller), known.state, known.subject):
+                view = GlassBreakView.of(broken).model_dump()
+                found.append(AwaitedView(patient=patient, **view))
+        return found
+
+    @router.get(
+        "/patients/{patient}/glass-breaks", tags=["patients"], responses=documented(401, 403, 422, 429, 503)
+    )
+    async def list_glass_breaks(patient: PatientInPath, caller: Party = caller) -> list[GlassBreakView]:
+        """List the emergency accesses to a patient's data, to her and to her steward's privacy officers.
+
+        She is told who looked at what and why, and what the review says of it.
+        """
+        known = await world.facts.facts(patient)
+        require(Act.SEE, actor_of(caller), about=None, state=known.state, subject=known.subject)
+        return [GlassBreakView.of(broken) for broken in known.state.glass_breaks]
+
+    @router.post(
+        "/glass-breaks/{decision}/review",
+        status_code=204,
+        tags=["reviews"],
+        responses=documented(401, 403, 404, 409, 422, 429, 503),
+    )
+    async def review_glass_break(
+        decision: IdInPath, body: ReviewBody, caller: Caller = commander
+    ) -> Response:
+        """Judge an emergency access: by a privacy officer of the patient's steward, and not one's own.
+
+        An access that was not justified is a finding of high severity on the audit stream.
+        """
+        command = Review(
+            decision=decision, patient=patient_of(decision), outcome=body.outcome, ground=body.ground
+        )
+        await handlers.execute(command, actor=asking(caller), at=api.now(), world=world)
+        return Response(status_code=204)
+
+    return router
