@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from salus.cli import approvals, party_changes
+from salus.cli import approvals, did_resolution, party_changes
 from salus.cli.callers import complete_party, given_key, origin_of, party_key_file
 from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, out
@@ -224,4 +224,5 @@ app.command("add-key")(party_changes.add_key)
 app.command("revoke-key")(party_changes.revoke_key)
 app.command("grant-role")(party_changes.grant_role)
 app.command("withdraw-role")(party_changes.withdraw_role)
+app.command("resolve")(did_resolution.resolve)
 app.command("submit")(approvals.submit)

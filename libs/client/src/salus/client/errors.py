@@ -68,3 +68,15 @@ class IdReusedError(EventRefusedError):
     def __init__(self, *, id: str, receipt: bytes, accepted: bytes) -> None:  # noqa: A002  # as above
         super().__init__(id=id, reason="id-reused", receipt=receipt)
         self.accepted = accepted
+
+
+class DidError(ClientError):
+    """A DID does not resolve to a document that can be trusted; `code` is stable.
+
+    `invalid-did`, `did-not-found`, `did-deactivated`, `did-unreachable`, `did-inward`, `did-redirected`,
+    `did-mismatch` or `did-document-invalid`. The sentence quotes nothing of what the host sent.
+    """
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
