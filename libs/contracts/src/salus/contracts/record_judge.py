@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from salus.events.batch_judging import BatchJudging
+from salus.events.batch_judging import BatchJudging, read_together
 from salus.events.effect import Applied, Refused, WithoutEffect
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
@@ -19,11 +20,13 @@ from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView
 from salus.runtime.refusal_tally import RefusalTally
 from salus.runtime.unread_records import require_key_gone, unread
 
-JUDGED_AT_ONCE = 250
+# What is read and verified by threads at a time: of less, most would be turns for the interpreter lock.
+JUDGED_AT_ONCE = 1_000
 JUDGED_IN_A_ROW = 25
 # So many records are a backlog, whose signatures are worth a thread.
 JUDGED_TOGETHER_MIN = 100
 
+_T = TypeVar("_T")
 Verdict = Event | WithoutEffect | Refused
 """What a record states, or why that changes nothing."""
 
@@ -51,7 +54,7 @@ class RecordJudge:
     def __init__(self, identity: IdentityView) -> None:
         self._identity = identity
         self._refused = RefusalTally()
-        self._verifier: ThreadPoolExecutor | None = None
+        self._threads: dict[str, ThreadPoolExecutor] = {}
 
     async def verdicts_on(self, records: Sequence[Record]) -> list[Verdict]:
         """Return what each record states, or why that changes nothing."""
@@ -68,22 +71,32 @@ class RecordJudge:
         alone = {place for place, record in enumerate(records) if not _is_judged_with_others(record)}
         begun = Begun(records, alone, [], [])
         try:
-            for first in range(0, len(records), JUDGED_AT_ONCE):
-                others = records[first : first + JUDGED_AT_ONCE]
-                if alone:
-                    others = [record for place, record in enumerate(others, first) if place not in alone]
-                judging = BatchJudging(others, ring=self._identity.ring)
+            async for judging in self._read(records, alone):
                 # So that /healthz is answered meanwhile, and the next statement of a batch that is written
                 # waits for few: while the database is at work, there is something to judge then.
                 while judging.judge(JUDGED_IN_A_ROW):  # noqa: ASYNC110  # nothing is waited for
                     await asyncio.sleep(0)
                 begun.together.append(judging)
-                begun.verifications.append(self._in_thread(judging.verify))
+                begun.verifications.append(self._in_thread("verifier", judging.verify))
                 await asyncio.sleep(0)
         except BaseException:
             begun.cancel()
             raise
         return begun
+
+    async def _read(self, records: Sequence[Record], alone: set[int]) -> AsyncIterator[BatchJudging]:
+        """Yield records to be judged together, some at a time; a thread reads the next ones meanwhile."""
+        ring, reading = self._identity.ring, None
+        for first in range(0, len(records), JUDGED_AT_ONCE):
+            others = records[first : first + JUDGED_AT_ONCE]
+            if alone:
+                others = [record for place, record in enumerate(others, first) if place not in alone]
+            further = others, self._in_thread("reader", partial(read_together, others, ring.catalogue))
+            if reading is not None:
+                yield BatchJudging(reading[0], ring=ring, read=await reading[1])
+            reading = further
+        if reading is not None:
+            yield BatchJudging(reading[0], ring=ring, read=await reading[1])
 
     async def verdicts(self, begun: Begun) -> list[Verdict]:
         """Return what each record states, or why that changes nothing, once signatures are verified."""
@@ -94,16 +107,19 @@ class RecordJudge:
             self._refused.tell()
 
     def close(self) -> None:
-        """End the thread; another begins when there is more to verify."""
-        verifier, self._verifier = self._verifier, None
-        if verifier is not None:
-            verifier.shutdown(wait=False, cancel_futures=True)
+        """End the threads; others begin when there is more to read and to verify."""
+        threads, self._threads = self._threads, {}
+        for thread in threads.values():
+            thread.shutdown(wait=False, cancel_futures=True)
 
-    def _in_thread(self, verify: Callable[[], None]) -> asyncio.Future[None]:
-        if self._verifier is None:
-            # With more than one, the event loop, for which all else waits, would have a core less often.
-            self._verifier = ThreadPoolExecutor(1, thread_name_prefix="verifier")
-        return asyncio.get_running_loop().run_in_executor(self._verifier, verify)
+    def _in_thread(self, name: str, call: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Call something in the one thread of that name.
+
+        With more of them the event loop, for which all else waits, would have a core less often.
+        """
+        if name not in self._threads:
+            self._threads[name] = ThreadPoolExecutor(1, thread_name_prefix=name)
+        return asyncio.get_running_loop().run_in_executor(self._threads[name], call)
 
     def _verdicts(self, begun: Begun) -> Iterator[Verdict]:
         together = chain.from_iterable(each.verdicts() for each in begun.together)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from salus.events.accountability import ALONE, Proofs
 from salus.events.bearer import Signed, read_bearer, require_meant
-from salus.events.canonical import requested_attributes
+from salus.events.canonical import Attributes, requested_attributes
+from salus.events.catalogue import Catalogue
 from salus.events.ed25519 import Signature
 from salus.events.envelope import Event
 from salus.events.errors import RejectedError
@@ -19,8 +21,25 @@ from salus.events.parties import Party
 from salus.events.verification_keys import verify_each
 from salus.ledger.hashing import hash_spans
 from salus.ledger.merkle import LEAF_PREFIX
-from salus.ledger.records import SIGNATURE_HEADER, Cells, Placed, cells_of, timestamp_of
-from salus.ledger.signed_batches import MALFORMED, batches_of
+from salus.ledger.records import SIGNATURE_HEADER, Placed, cells_of, timestamp_of
+from salus.ledger.signed_batches import MALFORMED, Batches, batches_of
+
+
+class ReadTogether(NamedTuple):
+    """What can be read of many records at once, whoever signed them."""
+
+    found: Attributes
+    tokens: Mapping[int, Signed]
+    batches: Batches
+
+
+def read_together(records: Sequence[Placed], catalogue: Catalogue) -> ReadTogether:
+    """Read records together; most of the time the interpreter lock is free, so a thread may do it."""
+    values = cells_of(record.value for record in records)
+    headers = cells_of(record.header(SIGNATURE_HEADER) for record in records)
+    found = requested_attributes(values.data, values.places, catalogue)
+    batches = batches_of(headers, hash_spans(LEAF_PREFIX, values.data, values.places))
+    return ReadTogether(found, signed_tokens(found), batches)
 
 
 class BatchJudging:
@@ -31,16 +50,14 @@ class BatchJudging:
     by itself: so the verdicts are those that `judge` gives or raises.
     """
 
-    def __init__(self, records: Sequence[Placed], *, ring: KeyRing) -> None:
-        """Read the records together."""
+    def __init__(self, records: Sequence[Placed], *, ring: KeyRing, read: ReadTogether | None = None) -> None:
+        """`read` is what `read_together` returned of the records, if somebody has asked it."""
         self._records = records
         self._ring = ring
         self._signatures: list[Signature] = []
         self._valid: list[bool] = []
-        values = cells_of(record.value for record in records)
-        self._found = requested_attributes(values.data, values.places, ring.catalogue)
-        self._tokens = signed_tokens(self._found)
-        self._signers = self._signers_of(values)
+        self._found, self._tokens, batches = read or read_together(records, ring.catalogue)
+        self._signers = self._signers_of(batches)
         # That of the record which is judged.
         self._token: Signed | None = None
         # Of each record: the verdict, and which of the signatures it rests on.
@@ -83,10 +100,8 @@ class BatchJudging:
         self._signatures.append(Signature(public_key, signature, text))
         return True
 
-    def _signers_of(self, values: Cells) -> list[Party | None]:
+    def _signers_of(self, batches: Batches) -> list[Party | None]:
         """Return who signed each record, where that is certain."""
-        headers = cells_of(record.header(SIGNATURE_HEADER) for record in self._records)
-        batches = batches_of(headers, hash_spans(LEAF_PREFIX, values.data, values.places))
         times = array("q", (timestamp_of(record.timestamp_ms) for record in self._records))
         signers = signers_of(batches, times, self._ring)
         return [None if number == MALFORMED else signers[number] for number in batches.numbers]
