@@ -123,17 +123,18 @@ def signed_by(  # noqa: PLR0913  # a bearer, and what it is judged by
     known = ring.asking_key(signed.kid)
     if known is None or known.did != signed.claims.iss:
         return False
+    ended = at - lenience
+    if at + _SKEW < known.valid_from or (known.valid_until is not None and ended >= known.valid_until):
+        return False
     if judged_at is None:
         counts = known.revoked_at is None and ring.may_ask(known.did)
     else:
         counts = (
             known.is_known(at=judged_at)
-            and not known.is_revoked(at=at - lenience)
-            and ring.might_ask(known.did, at - lenience, judged_at)
+            and not known.is_revoked(at=ended)
+            and ring.might_ask(known.did, ended, judged_at)
         )
-    early = at + _SKEW < known.valid_from
-    late = known.valid_until is not None and at - lenience >= known.valid_until
-    if early or late or not counts:
+    if not counts:
         return False
     return signed.is_by(known.key, verify)
 

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from struct import error as StructError  # noqa: N812  # it is a class
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ class Mark(NamedTuple):
 _RECORD_OBJECT_BYTES, _HEADER_OBJECT_BYTES = 270, 140
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rows:
     """Records of one partition, one by one, in the order of their offsets; with the offset of each."""
 
@@ -68,9 +69,9 @@ class Rows:
         """Nothing: each record has bytes of its own."""
         return b""
 
-    @property
+    @cached_property
     def own_bytes(self) -> int:
-        """How much memory the records take, about."""
+        """How much memory the records take, about; they do not change, and it is asked for twice."""
         size = _RECORD_OBJECT_BYTES * len(self.records)
         for record in self.records:
             size += len(record.key or b"") + len(record.value or b"")
