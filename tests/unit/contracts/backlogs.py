@@ -30,7 +30,7 @@ from tests.unit.contracts.test_rebuilt_state import (
 )
 
 from salus.consent.adapters.folded import PATIENTS
-from salus.contracts import record_judge
+from salus.contracts import fold, record_judge
 from salus.contracts.fold import Follower
 from salus.contracts.fold_batch import FoldBatch
 from salus.contracts.fold_store import FoldStore, open_fold_store
@@ -43,6 +43,8 @@ from salus.runtime.identity_view import IdentityView
 
 AT = (CONSENT_TOPIC, 0)
 BATCH = 4
+# So many batches of a backlog are written by one transaction.
+AT_ONCE = 2
 COUNT = 24
 STALE, AGAIN, FORGED = 7, 12, 17
 
@@ -198,6 +200,7 @@ STAGES: dict[str, tuple[Any, str]] = {
 def main(url: str, file: str, stage: str, call: str) -> None:
     """Rebuild from the records in a file until killed."""
     record_judge.JUDGED_TOGETHER_MIN, record_judge.JUDGED_AT_ONCE = 1, 2
+    fold.BATCHES_AT_ONCE_MAX = AT_ONCE
     records = pickle.loads(Path(file).read_bytes())
     killed_at(stage, int(call))
     asyncio.run(rebuild(url, records))

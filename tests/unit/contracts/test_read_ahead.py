@@ -16,6 +16,7 @@ from tests.databases import Databases
 from tests.unit.contracts.backlogs import (
     AGAIN,
     AT,
+    AT_ONCE,
     BATCH,
     COUNT,
     FORGED,
@@ -31,7 +32,7 @@ from tests.unit.contracts.backlogs import (
 from tests.unit.contracts.test_rebuilt_state import CONSENT
 from tests.unit.contracts.test_unread_records import changed, with_a_field_more
 
-from salus.contracts import fold, record_judge
+from salus.contracts import fold, read_ahead, record_judge
 from salus.contracts.fold_store import open_fold_store
 from salus.events.batch_judging import BatchJudging
 from salus.events.effect import Applied, NoEffect, Outcome, Refused, WithoutEffect
@@ -46,6 +47,7 @@ def _by_twos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_judge, "JUDGED_AT_ONCE", 2)
     monkeypatch.setattr(record_judge, "JUDGED_IN_A_ROW", 1)
     monkeypatch.setattr(fold, "RETRY_S", 0)
+    monkeypatch.setattr(fold, "BATCHES_AT_ONCE_MAX", AT_ONCE)
 
 
 async def test_batches_that_are_read_ahead_come_to_what_records_come_to_one_by_one(
@@ -78,16 +80,16 @@ async def test_who_is_killed_at_any_stage_folds_nothing_twice_and_loses_nothing(
     file, url = tmp_path / "records", await databases.url("killed")
     file.write_bytes(pickle.dumps(RECORDS))
     # The fifth batch is read when two are folded; what is folded here is the third.
-    call = {"polled": 5, "verifying": 9, "judged": 9, "folding": 2 * BATCH + 2}.get(stage, 3)
+    call = {"polled": 5, "verifying": 9, "judged": 9, "folding": 2 * BATCH + 2, "committed": 2}.get(stage, 3)
     program = [sys.executable, "-m", "tests.unit.contracts.backlogs", url, str(file), stage, str(call)]
     killed = await asyncio.to_thread(subprocess.run, program, check=False, capture_output=True)
     async with open_fold_store(url) as store:
         folded = (await rows_in(store))["fold_positions"]
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    # Whole batches; how many were written when it was killed depends on the machine.
+    # Whole transactions; how many were committed when it was killed depends on the machine.
     left = folded[0][2] if folded else 0
-    assert left % BATCH == 0
+    assert left % (AT_ONCE * BATCH) == 0
     assert left < COUNT
     assert await rebuild(url, RECORDS) == await rebuild(await databases.url("unbroken"), RECORDS)
 
@@ -111,6 +113,29 @@ async def test_what_stops_a_later_stage_is_named_by_its_offset_and_all_before_is
     assert folded == {AT: 2 * BATCH}
 
 
+async def test_batches_of_one_transaction_are_told_of_when_it_is_committed(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    async with open_fold_store(await databases.url("a")) as store:
+        follower = await follower_on(store, TopicOfBatches(RECORDS))
+        written = store.set_positions
+
+        async def seen(*args: Any, **named: Any) -> None:
+            await written(*args, **named)
+            told.append((follower.position(*AT), store.reached.get(AT, 0)))
+
+        monkeypatch.setattr(store, "set_positions", seen)
+        async with running(follower), asyncio.timeout(60):
+            assert await follower._waits.until(lambda: follower._is_rebuilt, seconds=60)
+        folded = await store.positions()
+
+    # Two batches each time: what nobody can lose any more when the first of them is written.
+    committed = [first for first in range(0, COUNT, AT_ONCE * BATCH) for _ in range(AT_ONCE)]
+    assert told == [(offset, offset) for offset in committed]
+    assert folded == {AT: COUNT}
+
+
 async def test_no_more_than_two_batches_wait_for_the_one_that_is_written(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,13 +152,13 @@ async def test_no_more_than_two_batches_wait_for_the_one_that_is_written(
         follower = await follower_on(store, topic)
         async with running(follower), asyncio.timeout(60):
             await is_writing.wait()
-            await asyncio.wait([*follower._ahead])
+            await asyncio.wait([*follower._ahead._begun])
             await asyncio.sleep(0)
             polls = topic.polls
             may_write.set()
             assert await follower._waits.until(lambda: follower._is_rebuilt, seconds=60)
 
-    assert polls == 1 + fold.BATCHES_AHEAD_MAX == 3
+    assert polls == 1 + read_ahead.BATCHES_AHEAD_MAX == 3
 
 
 async def test_a_fold_that_is_cancelled_verifies_no_more_and_leaves_no_thread(

@@ -60,6 +60,8 @@ async def test_who_asks_hears_how_far_it_is_until_all_is_folded(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fold, "LOOK_S", 0.001)
+    # What is written together is told of together.
+    monkeypatch.setattr(fold, "BATCHES_AT_ONCE_MAX", 1)
     topic, view = Topic(4), View(founded())
     async with open_fold_store(await databases.url("a")) as store:
         follower = Follower(

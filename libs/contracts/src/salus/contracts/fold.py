@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -20,6 +20,7 @@ from salus.contracts.fold_store import OUTCOMES_KEPT, FoldStore, open_fold_store
 from salus.contracts.fold_waits import Fact, FoldWaits
 from salus.contracts.projection import Contract, digest_of, tables_of
 from salus.contracts.reactors import Reactor
+from salus.contracts.read_ahead import BATCH_RECORDS_MAX, POLL_MS, Read, ReadAhead
 from salus.contracts.record_judge import RecordJudge, Verdict
 from salus.events.effect import Outcome, Unknown, WithoutEffect
 from salus.events.envelope import Event
@@ -30,11 +31,8 @@ from salus.runtime.supervisor import Supervisor, failed, succeeded
 
 __all__ = ["FoldStore", "Follower", "open_fold_store", "open_follower"]
 
-# The pages that a batch changes are written once: with more records, fewer for each.
-BATCH_RECORDS_MAX = 4_000
-# Each has some 25 MB while it waits: its records, and the events that they state.
-BATCHES_AHEAD_MAX = 2
-POLL_MS = 200
+# So many of a backlog are written by one transaction: what it changes twice is written once.
+BATCHES_AT_ONCE_MAX = 4
 OUTCOMES_MAX = 10_000
 # How long an answer waits for the fold. What is folded at a start, or anew, takes the time that it takes.
 OUTCOME_WAIT_S = 15
@@ -45,19 +43,15 @@ LOOK_S = 2.0
 _log = structlog.get_logger()
 
 
-class _Judged(NamedTuple):
-    """What each record states, and the batch that expects their events."""
+class _Done(NamedTuple):
+    """What became of records that a transaction has folded: nobody hears of it before that is committed.
 
-    verdicts: Sequence[Verdict]
-    batch: FoldBatch
+    `outcomes` are those that somebody may ask for. `reached` are the positions that are in the database then.
+    """
 
-
-class _Read(NamedTuple):
-    """Records, the positions after them, and what is known of them."""
-
-    records: Sequence[Record]
-    ends: Mapping[tuple[str, int], int]
-    judged: _Judged
+    outcomes: dict[Position, Outcome]
+    reached: Mapping[tuple[str, int], int]
+    obliged: set[str]
 
 
 class _Folded(NamedTuple):
@@ -95,8 +89,6 @@ class Follower:
         self._reader = reader
         self._store = store
         self._judge = RecordJudge(identity)
-        self._contracts = contracts
-        self._reactors = reactors
         self._obliged: dict[str, asyncio.Event] = {}
         self._ends = SharedCall(self._ask_ends)
         self._folded: dict[tuple[str, int], int] = {}
@@ -104,9 +96,7 @@ class Follower:
         self._waits = FoldWaits()
         self._trouble: Exception | None = None
         self._rewind = False
-        # What follows the records that are written now, while there is a backlog: in the order of the topic.
-        self._ahead: deque[asyncio.Task[_Read]] = deque()
-        self._reading = asyncio.Lock()
+        self._ahead = ReadAhead(reader, self._judge, contracts=contracts, reactors=reactors)
         # Where the topics ended when folding began, until all before it is folded.
         self._goal: Mapping[tuple[str, int], int] | None = None
         self._is_rebuilt = False
@@ -133,16 +123,8 @@ class Follower:
                     await asyncio.sleep(RETRY_S)
                     self._rewind = True
         finally:
-            await self._forget_ahead()
-
-    async def _forget_ahead(self) -> None:
-        """Read nothing ahead any more: what was is read again."""
-        ahead = [*self._ahead]
-        self._ahead.clear()
-        for reading in ahead:
-            reading.cancel()
-        await asyncio.gather(*ahead, return_exceptions=True)
-        self._judge.close()
+            await self._ahead.forget()
+            self._judge.close()
 
     async def check(self) -> None:
         """Raise unless folding is going on, and of all that is in the topics."""
@@ -215,7 +197,7 @@ class Follower:
 
     async def _fold_next(self) -> None:
         if self._rewind:
-            await self._forget_ahead()
+            await self._ahead.forget()
             # What the failed transaction would have changed is not known, so its records are read again.
             stored = await self._store.restart()
             self._folded = {at: stored.get(at, 0) for at in self._reader.partitions}
@@ -227,22 +209,57 @@ class Follower:
             self._goal = await self._reader.end_offsets()
             left = sum(end - self._folded.get(at, 0) for at, end in self._goal.items())
             _log.info("folding what is there", records=left)
-        records, ends, judged = await (self._ahead.popleft() if self._ahead else self._read_next())
-        # Of what is far behind nobody asks what became of it, unless it is folded when all was folded.
-        seen = {} if self._is_rebuilt else self._reader.seen_ends
-        kept = {at: end - OUTCOMES_KEPT for at, end in seen.items()}
-        outcomes: dict[Position, Outcome] = {}
-        if records:
-            outcomes = await self._fold_batch(records, ends, judged=judged, outcomes_from=kept)
-        for record in records if outcomes else ():
-            if record.offset >= kept.get(_partition_of(record), 0):
-                digest = sha256(record.value or b"").digest()
-                self._outcomes[record.at] = _Folded(digest, outcomes[record.at])
+        done, trouble = await self._fold_some(await self._ahead.next(), self._goal)
+        for read, batch in done:
+            self._note(read, batch)
         while len(self._outcomes) > OUTCOMES_MAX:
             self._outcomes.popitem(last=False)
-        self._folded.update(ends)
         self._note_progress(self._goal)
         self._waits.tell()
+        if trouble is not None:
+            raise trouble
+
+    async def _fold_some(
+        self, read: Read, goal: Mapping[tuple[str, int], int]
+    ) -> tuple[list[tuple[Read, _Done]], Exception | None]:
+        """Fold what was read and, of a backlog, what follows, in one transaction.
+
+        Most pages that one batch changes the next ones change as well, and so they are written once. Returned
+        is what was folded, with the error that kept the transaction from going on, if there was one.
+        """
+        if not read.records:
+            return [(read, _Done({}, {}, set()))], None
+        async with self._store.engine.begin() as connection:
+            done = [(read, await self._fold_into(connection, read, outcomes_from=self._wanted_from()))]
+            while self._is_backlog(read, goal) and len(done) < BATCHES_AT_ONCE_MAX:
+                try:
+                    read = await self._ahead.next()
+                except (MessagingError, OSError) as error:
+                    return done, error
+                batch = await self._fold_into(connection, read, outcomes_from=self._wanted_from())
+                done.append((read, batch))
+        return done, None
+
+    def _is_backlog(self, read: Read, goal: Mapping[tuple[str, int], int]) -> bool:
+        """Tell whether there is more of what was there at the start, after what was read."""
+        is_before = any(read.ends.get(at, 0) < end for at, end in goal.items())
+        return is_before and bool(read.records) and not self._is_rebuilt
+
+    def _wanted_from(self) -> Mapping[tuple[str, int], int]:
+        """Return from which offsets on somebody may ask what became of a record."""
+        # Of what is far behind nobody does, unless it is folded when all was folded.
+        seen = {} if self._is_rebuilt else self._reader.seen_ends
+        return {at: end - OUTCOMES_KEPT for at, end in seen.items()}
+
+    def _note(self, read: Read, done: _Done) -> None:
+        """Tell callers of what is committed."""
+        self._store.reached.update(done.reached)
+        for name in done.obliged & self._obliged.keys():
+            self._obliged[name].set()
+        for record in read.records if done.outcomes else ():
+            if (outcome := done.outcomes.get(record.at)) is not None:
+                self._outcomes[record.at] = _Folded(sha256(record.value or b"").digest(), outcome)
+        self._folded.update(read.ends)
 
     async def fold_up_to(self, ends: Mapping[tuple[str, int], int]) -> None:
         """Fold up to exactly these positions, for a comparison: from the beginning, and not beside `run`.
@@ -263,31 +280,6 @@ class Follower:
             # What was read beyond is read again by who folds further.
             self._reader.seek(Position(*at, self._folded.get(at, 0)))
 
-    def _read_further(self) -> None:
-        """Let what follows a batch of a backlog be judged and verified while that is written.
-
-        Not before its transaction has begun: short statements that compete for the interpreter lock with what
-        is judged would take most of that time, and at the long ones nothing would be left to judge.
-        """
-        while self._goal is not None and not self._is_rebuilt and len(self._ahead) < BATCHES_AHEAD_MAX:
-            self._ahead.append(asyncio.create_task(self._read_next(), name="read-ahead"))
-
-    async def _read_next(self) -> _Read:
-        """Return the next records, the positions after them, and what each states."""
-        # Who waits longest reads first, so batches come in the order in which they were asked for.
-        async with self._reading:
-            records = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
-            ends = {at: await self._reader.position(*at) for at in self._reader.partitions}
-            begun = await self._judge.begin(records) if records else None
-        verdicts = await self._judge.verdicts(begun) if begun else []
-        return _Read(records, ends, await self._judged(records, verdicts))
-
-    async def _judged(self, records: Sequence[Record], verdicts: Sequence[Verdict]) -> _Judged:
-        judged = _Judged(verdicts, FoldBatch(self._contracts, self._reactors))
-        found = zip(records, verdicts, strict=True)
-        await judged.batch.expect_all((record.topic, e) for record, e in found if isinstance(e, Event))
-        return judged
-
     def _note_progress(self, goal: Mapping[tuple[str, int], int]) -> None:
         if not self._is_rebuilt and all(self._folded.get(at, 0) >= end for at, end in goal.items()):
             self._is_rebuilt = True
@@ -298,45 +290,49 @@ class Follower:
         records: Sequence[Record],
         ends: Mapping[tuple[str, int], int],
         *,
-        judged: _Judged | None = None,
         outcomes_from: Mapping[tuple[str, int], int] = MappingProxyType({}),
     ) -> dict[Position, Outcome]:
-        """Fold records in one transaction, with the positions after them; return outcomes from offsets on.
-
-        `judged` is what is known of them, if it is known already.
-        """
-        if judged is None:
-            judged = await self._judged(records, await self._judge.verdicts_on(records))
+        """Fold records in one transaction, with the positions after them; return outcomes from offsets on."""
+        read = await self._ahead.judged(records, ends, await self._judge.verdicts_on(records))
         async with self._store.engine.begin() as connection:
-            done = await self._store.lock_positions(connection)
-            # Nobody else here folds meanwhile, and other replicas wait for the lock.
-            self._store.require_not_behind(done, known=self._store.reached)
-            new, old, last = [], [], {}
-            for record, stated in zip(records, judged.verdicts, strict=True):
-                at = _partition_of(record)
-                last[at] = record
-                if record.offset >= done.get(at, 0):
-                    new.append((record, stated))
-                else:
-                    old.append(record.at)
-            known = await self._store.outcomes(connection, old)
-            self._read_further()
-            outcomes = await self._fold_new(connection, judged.batch, new)
-            # Of a backlog, most batches have none that anybody wants.
-            wants = any(record.offset >= outcomes_from.get(at, 0) for at, record in last.items())
-            folded = {
-                record.at: outcome
-                for (record, _), outcome in zip(new, outcomes, strict=True)
-                if wants and record.offset >= outcomes_from.get(_partition_of(record), 0)
-            }
-            await self._store.set_outcomes(connection, folded)
-            further = {at: offset for at, offset in ends.items() if offset > done.get(at, 0)}
-            marks = {at: mark_of(record) for at, record in last.items()}
-            await self._store.set_positions(connection, further, marks=marks)
-        self._store.reached.update({at: max(offset, done.get(at, 0)) for at, offset in ends.items()})
-        for name in judged.batch.obliged & self._obliged.keys():
-            self._obliged[name].set()
-        return known | folded
+            done = await self._fold_into(connection, read, outcomes_from=outcomes_from)
+        self._note(read, done)
+        return done.outcomes
+
+    async def _fold_into(
+        self, connection: AsyncConnection, read: Read, *, outcomes_from: Mapping[tuple[str, int], int]
+    ) -> _Done:
+        """Fold records within a transaction, with the positions after them."""
+        records, ends, verdicts, batch = read
+        done = await self._store.lock_positions(connection)
+        # Nobody else here folds meanwhile, and other replicas wait for the lock.
+        self._store.require_not_behind(done, known=self._store.reached)
+        new, old, last = [], [], {}
+        for record, stated in zip(records, verdicts, strict=True):
+            at = _partition_of(record)
+            last[at] = record
+            if record.offset >= done.get(at, 0):
+                new.append((record, stated))
+            else:
+                old.append(record.at)
+        known = await self._store.outcomes(connection, old)
+        if self._goal is not None and not self._is_rebuilt:
+            # While the database is at work, what follows is judged and verified.
+            self._ahead.begin()
+        outcomes = await self._fold_new(connection, batch, new)
+        # Of a backlog, most batches have none that anybody wants.
+        wants = any(record.offset >= outcomes_from.get(at, 0) for at, record in last.items())
+        folded = {
+            record.at: outcome
+            for (record, _), outcome in zip(new, outcomes, strict=True)
+            if wants and record.offset >= outcomes_from.get(_partition_of(record), 0)
+        }
+        await self._store.set_outcomes(connection, folded)
+        further = {at: offset for at, offset in ends.items() if offset > done.get(at, 0)}
+        marks = {at: mark_of(record) for at, record in last.items()}
+        await self._store.set_positions(connection, further, marks=marks)
+        reached = {at: max(offset, done.get(at, 0)) for at, offset in ends.items()}
+        return _Done(known | folded, reached, batch.obliged)
 
     async def _fold_new(
         self, connection: AsyncConnection, batch: FoldBatch, records: Sequence[tuple[Record, Verdict]]
