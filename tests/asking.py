@@ -14,7 +14,7 @@ from tests.pseudonyms import nonce_of
 
 from salus.client.auth import RequestLine, make_approval, make_bearer, make_possession
 from salus.events.bearer import audience_of
-from salus.events.contexts import consent, identity, identity_login, storage
+from salus.events.contexts import consent, consent_oversight, identity, identity_login, storage
 from salus.events.event_types import type_of
 from salus.events.parties import Party
 from salus.events.requests import SIGNED, Request, RequestedData
@@ -225,6 +225,16 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
         "POST",
         _path("glass-breaks", d.decision, "review"),
         {"outcome": d.outcome} | ({"ground": d.ground} if d.ground else {}),
+    ),
+    consent_oversight.CaseOpened: lambda d: (
+        "POST",
+        "/decisions",
+        {f: getattr(d, f) for f in ("action", "object", "patient", "purpose")},
+    ),
+    consent_oversight.CaseDecided: lambda d: (
+        "POST",
+        _path("cases", d.case, "decide"),
+        {"outcome": d.outcome, "ground": d.ground},
     ),
     consent.PolicySetProposed: lambda _: ("POST", "/policies", None),
     consent.PolicySetActivated: lambda d: (

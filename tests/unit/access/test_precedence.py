@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.asking import UNASKED
 
 from salus.access.actors import Asking
+from salus.access.cases import Case as CaseState
 from salus.access.decisions import Answer, Question, Verdict, inputs_of
 from salus.access.law import EMERGENCY_OBLIGATIONS, answer_of
+from salus.access.parsed_policies import PolicySetError
 from salus.access.policy_check import usable
 from salus.access.policy_files import read_policies
 from salus.access.state import Consent, PatientState, SubjectState
@@ -42,10 +45,12 @@ GLASS = """
 @id("glass") @break_glass("yes") @valid_seconds("900")
 permit (principal, action, resource) when { context has break_glass };
 """
+LEFT = '@id("left") @review("human") permit (principal, action, resource) unless { context has break_glass };'
 SHUT = '@id("shut") forbid (principal, action, resource);'
 SETS: Mapping[str, Any] = {
     "no policy permits": policies(NEVER),
     "a policy permits": policies(OPEN + GLASS),
+    "a policy leaves it to a person": policies(OPEN + LEFT + GLASS),
     "a policy forbids": policies(OPEN + SHUT),
 }
 
@@ -66,6 +71,13 @@ def consented(to: Asking = CLINICIAN, **changes: Any) -> PatientState:
     return PatientState(consents=(consent,))
 
 
+def approved(state: PatientState | None = None, **changes: Any) -> PatientState:
+    """Return a patient about whom a person approved the clinician's reading."""
+    case = CaseState("k", CLINICIAN.did, "read", "o", "TREAT", NOW, NOW, HOSPITAL, outcome="approved")
+    case = replace(case, **{"valid_until": NOW + HOUR, **changes})
+    return replace(consented() if state is None else state, cases=(case,))
+
+
 CASES = {
     "the patient reads her own": Case(HERSELF, purpose="PATRQT", state=PatientState(dids=(HERSELF.did,))),
     "anybody, the patient was erased": Case(state=consented(), subject=SubjectState(HOSPITAL, erased=True)),
@@ -74,6 +86,10 @@ CASES = {
     "a clinician reads, with her consent": Case(state=consented()),
     "a clinician reads, without": Case(),
     "a clinician reads, her consent was revoked": Case(state=consented(revoked_epoch=1)),
+    "a clinician reads, with her consent, and a person approved": Case(state=approved()),
+    "a clinician reads, without, and a person approved": Case(state=approved(PatientState())),
+    "a clinician reads, a person approved another object": Case(state=approved(object="other")),
+    "a clinician reads, a person's approval has ended": Case(state=approved(valid_until=NOW)),
     "who keeps her record writes": Case(KEEPER, action="write"),
     "another organisation writes, without consent": Case(action="write"),
     "a clinician in an emergency, a policy breaks the glass": Case(purpose="ETREAT", emergency="other"),
@@ -92,7 +108,7 @@ def cells() -> Iterator[tuple[str, str, str]]:
     lines = (line for line in DOCUMENT.read_text().splitlines() if line.startswith("| "))
     rows = [line.strip("| ").split(" | ") for line in lines]
     for question, *answers, _ in rows[1:]:
-        yield from ((question, column, answer) for column, answer in zip(rows[0][1:4], answers, strict=True))
+        yield from ((question, column, answer) for column, answer in zip(rows[0][1:5], answers, strict=True))
 
 
 CELLS = list(cells())
@@ -105,7 +121,7 @@ def test_each_row_and_column_of_the_table_is_tried() -> None:
 @pytest.mark.parametrize(("question", "column", "said"), CELLS)
 def test_the_table_says_what_is_decided(question: str, column: str, said: str) -> None:
     answer = ask(CASES[question], SETS[column])
-    word = "allowed" if answer.allowed else "denied"
+    word = "allowed" if answer.allowed else "waits" if answer.pending else "denied"
 
     assert f"{word} `{', '.join(answer.reasons)}`" == said
 
@@ -133,3 +149,41 @@ def test_an_engine_that_fails_denies_and_takes_nothing_from_the_patient() -> Non
 
     assert ask(CASES["the patient reads her own"], Failing()).reasons == ("patient-reads-own",)
     assert ask(CASES["a clinician reads, with her consent"], Failing()).reasons == ("policy-error",)
+
+
+def test_what_was_approved_is_named_and_ends_with_the_approval() -> None:
+    name = "a clinician reads, with her consent, and a person approved"
+    answer = ask(CASES[name], SETS["a policy leaves it to a person"])
+    short = ask(Case(state=approved(valid_until=NOW + HOUR / 600)), SETS["a policy leaves it to a person"])
+
+    assert (answer.case, answer.valid_until) == ("k", NOW + timedelta(seconds=60))
+    assert short.valid_until == NOW + HOUR / 600
+
+
+def test_what_waits_already_is_named() -> None:
+    waiting = approved(outcome=None, valid_until=None)
+    answer = ask(Case(state=waiting), SETS["a policy leaves it to a person"])
+
+    assert (answer.pending, answer.case, answer.allowed) == (True, "k", False)
+
+
+def test_an_emergency_does_not_wait_for_a_person() -> None:
+    """Where the policies break the glass for what they leave to a person otherwise."""
+    both = policies('@id("all") @review("human") permit (principal, action, resource);' + GLASS)
+    consent = Consent("c", CLINICIAN.did, ("read",), ("ETREAT",), NOW - HOUR, NOW + HOUR)
+    answer = ask(Case(purpose="ETREAT", emergency="other", state=PatientState(consents=(consent,))), both)
+
+    assert (answer.allowed, answer.break_glass, answer.reasons) == (True, True, ("glass",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '@id("a") @review("later") permit (principal, action, resource);',
+        '@id("a") @review("human") forbid (principal, action, resource);',
+        '@id("a") @review("human") @break_glass("yes") permit (principal, action, resource);',
+    ],
+)
+def test_a_review_that_nobody_could_make_is_refused(text: str) -> None:
+    with pytest.raises(PolicySetError, match="@review"):
+        policies(text)

@@ -260,6 +260,35 @@ class ServedLedger:
         )
         self.state(data, by)
 
+    def case(self, by: LocalSigner, *, number: int = 1, **says: Any) -> str:
+        """State that an access waits for a person, and return its id."""
+        data = consent_oversight.CaseOpened(
+            case=identifier(PATIENT, number),
+            principal=by.did,
+            action="read",
+            object="o-1",
+            patient=PATIENT,
+            purpose="TREAT",
+            opened_at=self.now,
+            due=self.now + timedelta(hours=72),
+            steward=HOSPITAL.did,
+            request=UNASKED,
+        )
+        self.state(structs.replace(data, **says), by)
+        return data.case
+
+    def judge_case(self, by: LocalSigner, case: str, *, approved: bool = True) -> None:
+        data = consent_oversight.CaseDecided(
+            case=case,
+            patient=PATIENT,
+            reviewer=by.did,
+            outcome="approved" if approved else "rejected",
+            ground="other",
+            valid_until=self.now + timedelta(hours=1) if approved else None,
+            request=UNASKED,
+        )
+        self.state(data, by)
+
     def overdue(self, decision: str, *, due: datetime) -> None:
         """State by consent's key alone that nobody reviewed an emergency access."""
         data = consent_oversight.ReviewOverdue(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.unit.archive.served_ledger import CLINIC, DOCTOR, HOSPITAL, OFFICER, ServedLedger
+from tests.unit.archive.served_ledger import CLINIC, DOCTOR, HOSPITAL, OFFICER, PRIVY, THIEF, ServedLedger
 
 HOURS = timedelta(hours=1)
 
@@ -74,3 +74,52 @@ async def test_an_escalation_of_an_access_that_was_none_is_found(ledger: ServedL
     assert [why for _, why in await ledger.unentitled()] == [
         "a review said to be overdue of an access that the patient had none of"
     ]
+
+
+async def test_a_case_that_an_officer_approved_allows_what_was_asked(ledger: ServedLedger) -> None:
+    case = ledger.case(DOCTOR)
+    ledger.judge_case(OFFICER, case)
+    ledger.decide(DOCTOR, number=2, case=case)
+
+    assert await ledger.findings() == []
+
+
+async def test_an_access_that_no_officer_approved_is_found(ledger: ServedLedger) -> None:
+    waiting, refused = ledger.case(DOCTOR), ledger.case(DOCTOR, number=2)
+    ledger.judge_case(OFFICER, refused, approved=False)
+    ledger.decide(DOCTOR, number=3, case=waiting)
+    ledger.decide(DOCTOR, number=4, case=refused)
+    ledger.decide(THIEF, number=5, case=waiting)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "an access allowed by a person who had not, or whose word had ended",
+        "an access allowed by a person who had not, or whose word had ended",
+        "an access allowed as a case that was not its asker's",
+    ]
+
+
+async def test_an_approval_that_has_ended_allows_nothing(ledger: ServedLedger) -> None:
+    case = ledger.case(DOCTOR)
+    ledger.judge_case(OFFICER, case)
+    ledger.now += 2 * HOURS
+    ledger.decide(DOCTOR, number=2, case=case)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "an access allowed by a person who had not, or whose word had ended"
+    ]
+
+
+async def test_a_case_that_somebody_else_decided_is_found(ledger: ServedLedger) -> None:
+    ledger.judge_case(PRIVY, ledger.case(DOCTOR))
+    ledger.judge_case(OFFICER, "x.1")
+
+    assert [why.partition(":")[0] for _, why in await ledger.unentitled()] == [
+        "decide a case that waits for a person"
+    ] * 2
+
+
+async def test_a_case_is_no_alarm_of_an_emergency(ledger: ServedLedger) -> None:
+    ledger.case(DOCTOR)
+    ledger.emergency(DOCTOR, told=False)
+
+    assert [why for _, why in await ledger.unentitled()] == ["an emergency access that nobody was told of"]

@@ -45,6 +45,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
             ["review", "x.1", "unjustified", "--ground", "no-emergency"],
             ("POST", "/glass-breaks/x.1/review", {"outcome": "unjustified", "ground": "no-emergency"}),
         ),
+        (
+            ["case", "x.1", "approved", "--ground", "needed"],
+            ("POST", "/cases/x.1/decide", {"outcome": "approved", "ground": "needed"}),
+        ),
     ],
 )
 def test_a_command_asks_for_what_it_says(

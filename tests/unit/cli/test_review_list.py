@@ -12,11 +12,14 @@ from typer.testing import CliRunner
 from salus.cli import consents, review_list
 
 REVIEW = {
+    "kind": "emergency",
     "decision": "x.1",
     "patient": "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a",
     "principal": "did:web:h.example:c",
     "reason": "other",
-    "broken_at": "2026-11-20T12:00:00Z",
+    "action": "read",
+    "purpose": "ETREAT",
+    "since": "2026-11-20T12:00:00Z",
     "review_due": "2026-11-23T12:00:00Z",
     "overdue": True,
 }
@@ -58,7 +61,7 @@ def test_the_list_shows_what_is_overdue_and_how_to_go_on(
 def test_an_empty_list_says_so(answering: Callable[[Any], list[tuple[Any, ...]]]) -> None:
     answering({"reviews": [], "next": None})
 
-    assert "no emergency access awaits" in CliRunner().invoke(consents.app, ["reviews"]).stderr
+    assert "nothing waits" in CliRunner().invoke(consents.app, ["reviews"]).stderr
 
 
 def test_an_answer_without_a_due_time_is_not_shown(

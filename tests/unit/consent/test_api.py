@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from tests.asking import FixedCallers
 from tests.unit.consent.test_fhir_api import marks
 
-from salus.consent import api, authzen_api, decision_api, fhir_api, reviews_api
+from salus.consent import api, authzen_api, cases_api, decision_api, fhir_api, reviews_api
 from salus.consent.adapters.freshness import Freshness
 from salus.events.parties import Party
 from salus.runtime import problems
@@ -36,6 +36,7 @@ def app() -> FastAPI:
     problems.install(app)
     app.include_router(api.routes(shared))
     app.include_router(reviews_api.review_routes(shared))
+    app.include_router(cases_api.case_routes(shared))
     app.include_router(decision_api.routes(deciding))
     authzen_api.install(app, deciding, public_url="https://consent.example")
     fhir_api.install(app, fhir_api.FhirApi(shared, marks()))
@@ -59,7 +60,7 @@ def test_every_route_is_described_and_says_which_problems_it_answers(app: FastAP
         for method, operation in methods.items()
     ]
 
-    assert len(operations) == 19
+    assert len(operations) == 22
     for path, method, operation in operations:
         assert operation["description"], path
         if path in {"/fhir/metadata", "/.well-known/authzen-configuration"}:

@@ -12,6 +12,7 @@ from salus.access.actors import Asking
 from salus.access.policy_files import contents_of, digest_of
 from salus.access.state import PatientState, PolicyState, SubjectState
 from salus.consent.adapters.folded import PATIENTS, POLICIES, REVIEW, SUBJECTS
+from salus.consent.domain.cases import DecideCase, require_room_for_case
 from salus.consent.domain.consents import (
     Grant,
     Link,
@@ -28,6 +29,7 @@ from salus.contracts.testing.reactor_laws import ReactorLaws
 from salus.contracts.testing.strategies import NOON
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import GlassBroken, PolicyFile
+from salus.events.contexts.consent_oversight import CaseOpened
 from salus.events.event_types import EventData
 from salus.runtime.refusal import Refusal
 
@@ -43,7 +45,7 @@ _dids = st.sampled_from([SHE, HOSPITAL, OFFICER, STRANGER])
 _ids = st.sampled_from([f"{PATIENT.removeprefix('urn:uuid:')}.0000000{number}" for number in range(3)])
 FIELDS = {
     "patient": st.just(PATIENT),
-    **dict.fromkeys(("consent", "decision"), _ids),
+    **dict.fromkeys(("consent", "decision", "case"), _ids),
     "displaces": st.none() | _ids,
     "actions": st.sampled_from([("read",), ("read", "write")]),
     "purposes": st.sampled_from([("TREAT",), ("TREAT", "HRESCH")]),
@@ -73,12 +75,15 @@ class Overdue:
 
 class TestPatients(DomainLaws):
     contract, catalogue, fields, aggregate = PATIENTS, CATALOGUE, FIELDS, PATIENT
-    commands = (Grant, Revoke, Link, Unlink, Review, GlassBroken, Overdue)
+    commands = (Grant, Revoke, Link, Unlink, Review, GlassBroken, Overdue, CaseOpened, DecideCase)
     facts = st.sampled_from(ASKERS)
 
     def decide(self, state: PatientState, command: Any, asker: Asking) -> EventData:
         if isinstance(command, GlassBroken):
             require_room_for_emergency(state, command)
+            return command
+        if isinstance(command, CaseOpened):
+            require_room_for_case(state, command)
             return command
         if isinstance(command, Overdue):
             if command.decision not in owed(state):
@@ -89,6 +94,7 @@ class TestPatients(DomainLaws):
     def event_invariants(self, state: PatientState) -> None:
         assert len({consent.id for consent in state.consents}) == len(state.consents)
         assert len({broken.decision for broken in state.glass_breaks}) == len(state.glass_breaks)
+        assert len({one.id for one in state.cases}) == len(state.cases)
         assert state.dids == tuple(sorted(set(state.dids)))
         assert all((consent.revoked_epoch or 0) <= state.epoch for consent in state.consents)
 

@@ -18,12 +18,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.asking import UNASKED
 
 from salus.access.actors import Asking
+from salus.access.cases import CaseOutcome
 from salus.access.cedar import CedarPolicies
-from salus.access.decisions import Answer, Question, glass_broken, inputs_of, patients_among
+from salus.access.decisions import Answer, Question, case_opened, glass_broken, inputs_of, patients_among
 from salus.access.law import answer_of
 from salus.access.policy_files import read_policies
 from salus.access.state import PatientState, SubjectState, evolve
 from salus.consent.domain import consents as law
+from salus.consent.domain.cases import DecideCase
 from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, Unlink, decide
 from salus.events.contexts.consent import Action
 from salus.events.fields import Purpose
@@ -39,6 +41,14 @@ PEOPLE = (f"{EVIL}:1", f"{EVIL}:2")
 EVERYBODY = (HOSPITAL, HERSELF, OFFICER, CLINICIAN, EVIL, *PEOPLE, INSIDER)
 SUBJECT = SubjectState(steward=HOSPITAL)
 POLICIES = CedarPolicies(read_policies(files("salus.access").joinpath("policies")))
+# As the release's, and all reading is left to a person besides.
+LEFT = CedarPolicies(
+    {
+        **read_policies(files("salus.access").joinpath("policies")),
+        "left.cedar": b'@id("left") @review("human") permit (principal, action, resource)'
+        b' when { action == Salus::Action::"read" };',
+    }
+)
 FOUNDED = {
     HOSPITAL: Party(HOSPITAL, "member", frozenset(), None),
     EVIL: Party(EVIL, "member", frozenset(), None),
@@ -85,6 +95,7 @@ class Network(RuleBasedStateMachine):
         self.parties = dict(FOUNDED)
         self.state = PatientState()
         self.consents = self.emergencies = 0
+        self.approvals: dict[tuple[str, Purpose], bool] = {}
 
     def asking(self, did: str) -> Asking:
         party = self.parties[did]
@@ -183,14 +194,36 @@ class Network(RuleBasedStateMachine):
         if self.event_of(who, Review(f"d{number}", PATIENT, "justified")):
             assert may
 
+    @rule(who=anybody, why=purpose)
+    def ask_a_person(self, who: str, why: Purpose) -> None:
+        """Ask by policies that leave all reading to a person."""
+        question = Question(self.asking(who), "read", "o", PATIENT, why)
+        answer = self.answer(question, LEFT)
+        if answer.allowed and not (self.is_patient(who) and why == "PATRQT"):
+            assert self.approvals.get((who, why)), "nobody allowed it"
+        if answer.pending and answer.case is None:
+            name = f"k{len(self.state.cases) + 1}"
+            opened = case_opened(question, answer, case=name, steward=HOSPITAL, at=NOW)
+            self.state = evolve(self.state, opened)
+
+    @rule(who=anybody, number=st.integers(1, 4), outcome=st.sampled_from(["approved", "rejected"]))
+    def decide_a_case(self, who: str, number: int, outcome: CaseOutcome) -> None:
+        known = {case.id: case for case in self.state.cases}
+        case = known.get(f"k{number}")
+        may = case is not None and self.is_officer(who) and case.principal != who
+        if self.event_of(who, DecideCase(f"k{number}", PATIENT, outcome, "other")):
+            assert may
+            assert case is not None
+            self.approvals[case.principal, case.purpose] = outcome == "approved"
+
     # --- what must hold ------------------------------------------------------------------------------
 
-    def answer(self, question: Question) -> Answer:
+    def answer(self, question: Question, policies: CedarPolicies = POLICIES) -> Answer:
         patients = patients_among(self.state.dids, self.parties)
         inputs = inputs_of(question, state=self.state, patients=patients, subject=SUBJECT, at=NOW)
         return answer_of(
             question,
-            POLICIES.evaluate(inputs),
+            policies.evaluate(inputs),
             state=self.state,
             patients=patients,
             subject=SUBJECT,
@@ -229,6 +262,10 @@ class Network(RuleBasedStateMachine):
             if broken.outcome is None:
                 self.parties["new"] = Party("new", "person", frozenset({"privacy-officer"}), HOSPITAL)
                 assert self.event_of("new", Review(broken.decision, PATIENT, "justified"))
+        for case in before.cases:
+            if case.outcome is None:
+                self.parties["new"] = Party("new", "person", frozenset({"privacy-officer"}), HOSPITAL)
+                assert self.event_of("new", DecideCase(case.id, PATIENT, "rejected", "other"))
         self.parties.pop("new", None)
         self.state = before
 

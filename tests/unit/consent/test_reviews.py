@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 from tests.asking import UNASKED, FixedCallers
+from tests.unit.consent.cases import opened
 from tests.unit.consent.test_consents import (
     BROKEN,
     KNOWN,
@@ -183,19 +184,28 @@ async def test_the_list_says_who_and_whose_and_since_when_and_by_when(hospital: 
     (first,) = (await hospital.get("/reviews", overdue=True)).json()["reviews"]
 
     assert first == {
+        "kind": "emergency",
         "decision": broken(1).decision,
         "patient": PATIENT,
         "principal": BROKEN.principal,
         "member": None,
+        "action": "read",
         "object": "o",
+        "purpose": "ETREAT",
         "reason": "other",
-        "broken_at": "2026-11-22T12:00:00Z",
+        "since": "2026-11-22T12:00:00Z",
         "review_due": "2026-11-22T11:00:00Z",
         "overdue": True,
-        "outcome": None,
-        "ground": None,
-        "reviewer": None,
     }
+
+
+async def test_cases_are_in_the_same_list(hospital: Hospital) -> None:
+    case = opened(patient=other_patient(5), due=NOW + 150 * timedelta(minutes=1))
+    hospital.put(other_patient(5), case)
+    page = (await hospital.get("/reviews")).json()["reviews"]
+
+    assert [(one["kind"], one["decision"]) for one in page][3] == ("case", "k")
+    assert (page[3]["action"], page[3]["purpose"], page[3]["reason"]) == ("read", "TREAT", None)
 
 
 @pytest.mark.parametrize(

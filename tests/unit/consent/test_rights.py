@@ -8,6 +8,7 @@ from typing import assert_never
 
 import msgspec
 import pytest
+from tests.unit.consent.cases import opened
 from tests.unit.consent.test_consents import (
     BROKEN,
     HERSELF,
@@ -26,6 +27,7 @@ from tools.consent_rights import CASES, Case, answer_to
 
 from salus.access.actors import Actor, Asking
 from salus.access.state import PatientState, SubjectState, evolve
+from salus.consent.domain.cases import DecideCase
 from salus.consent.domain.consents import Command, Link, Review, Revoke, Unlink, decide
 from salus.consent.domain.rights import relation_of, require, sees_all
 from salus.events.patient_rights import RIGHTS, Act, Concern, Permission, Relation
@@ -53,10 +55,11 @@ def state_about(did: str) -> PatientState:
     """Return a patient with links, a consent to the party, and an access that it had."""
     state = PatientState(dids=(HERSELF, FORMER.did, LINKED_OFFICER.did))
     state = after(a_grant(grantee=did), state=state)
-    return evolve(state, msgspec.structs.replace(BROKEN, principal=did))
+    state = evolve(state, msgspec.structs.replace(BROKEN, principal=did))
+    return evolve(state, opened(principal=did))
 
 
-def command_of(act: Act, did: str) -> Command | None:
+def command_of(act: Act, did: str) -> Command | None:  # noqa: PLR0911  # one for each act
     match act:
         case Act.GRANT:
             return a_grant(consent="c2", grantee=did)
@@ -68,6 +71,8 @@ def command_of(act: Act, did: str) -> Command | None:
             return Unlink(PATIENT, did)
         case Act.REVIEW:
             return Review("d", PATIENT, "justified")
+        case Act.DECIDE:
+            return DecideCase("k", PATIENT, "approved", "needed")
         case Act.SEE:
             return None
         case _:

@@ -236,6 +236,8 @@ def test_whatever_makes_something_of_a_name_claims_it() -> None:
         "glass-broken",
         "glass-break-reviewed",
         "review-overdue",
+        "case-opened",
+        "case-decided",
         "subject-registered",
         "object-stored",
         "key-rotated",

@@ -166,6 +166,9 @@ def _rule(name: str, policy: ParsedPolicy) -> Rule:
         raise PolicySetError(f"{identifier}: @reason has more than {REASON_CHARS_MAX} characters")
     if odd := [word for word in obligations if not is_name(word)]:
         raise PolicySetError(f"{identifier}: @obligations: {odd[0]!r} is none: {NAME_RULE}")
+    review, breaks_glass = annotations.get("review"), annotations.get("break_glass") == "yes"
+    if review not in {None, "human"} or (review and (breaks_glass or not policy.permits)):
+        raise PolicySetError(f'{identifier}: @review is "human", of a permit that breaks no glass')
     if (misused := misused_grants(policy.node)) is not None:
         raise PolicySetError(f"{identifier}: {misused}")
     return Rule(
@@ -173,7 +176,8 @@ def _rule(name: str, policy: ParsedPolicy) -> Rule:
         reason=reason or _unexplained(identifier),
         obligations=tuple(obligations),
         valid_seconds=int(seconds),
-        breaks_glass=annotations.get("break_glass") == "yes",
+        breaks_glass=breaks_glass,
+        needs_person=review is not None,
     )
 
 

@@ -26,6 +26,7 @@ from salus.access.state import (
     evolve_subject,
 )
 from salus.events.contexts.consent import AccessDecided, Action, EmergencyReason, GlassBroken
+from salus.events.contexts.consent_oversight import CaseOpened
 from salus.events.contexts.storage import STORAGE
 from salus.events.event_types import EventData
 from salus.events.fields import Purpose, Sealed
@@ -80,9 +81,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Rule:
-    """A policy by its annotations @id, @reason, @obligations, @valid_seconds and @break_glass.
+    """A policy by its annotations @id, @reason, @obligations, @valid_seconds, @break_glass and @review.
 
-    `reason` is what a person is told: that and why it was allowed, or denied.
+    `reason` is what a person is told: that and why it was allowed, or denied. What one that `needs_person`
+    permits waits for a person.
     """
 
     id: str
@@ -90,6 +92,7 @@ class Rule:
     valid_seconds: int = TOKEN_SECONDS
     breaks_glass: bool = False
     reason: str = ""
+    needs_person: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Answer:
-    """What follows from a verdict; `consents` are those that covered what was allowed."""
+    """What follows from a verdict; `consents` are those that covered what was allowed.
+
+    What is `pending` is not allowed: it waits for a person. `case` is what waits, or what was approved of.
+    """
 
     allowed: bool
     reasons: tuple[str, ...]
@@ -111,6 +117,8 @@ class Answer:
     valid_until: datetime
     break_glass: bool
     consents: tuple[str, ...] = ()
+    pending: bool = False
+    case: str | None = None
 
 
 def inputs_of(  # noqa: PLR0913  # a question, and all that the policies may go by
@@ -248,6 +256,8 @@ def decided(question: Question, answer: Answer, basis: Basis) -> AccessDecided:
         consents=answer.consents,
         emergency=question.break_glass,
         break_glass=answer.break_glass,
+        pending=answer.pending,
+        case=answer.case,
         request=question.principal.request,
     )
 
@@ -312,6 +322,22 @@ def glass_broken(  # noqa: PLR0913  # an answer, and what is told of it
         statement=statement,
         broken_at=at,
         review_due=review_due(answer.obligations, at=at),
+        steward=steward,
+        request=question.principal.request,
+    )
+
+
+def case_opened(question: Question, answer: Answer, *, case: str, steward: str, at: datetime) -> CaseOpened:
+    """Return the event by which what is pending waits for a person."""
+    return CaseOpened(
+        case=case,
+        principal=question.principal.did,
+        action=question.action,
+        object=question.object,
+        patient=question.patient,
+        purpose=question.purpose,
+        opened_at=at,
+        due=review_due(answer.obligations, at=at),
         steward=steward,
         request=question.principal.request,
     )

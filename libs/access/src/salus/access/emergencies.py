@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -61,11 +61,6 @@ def evolve_emergencies(
             return (*known, _broken(event))
         case _:
             return _listed(tuple(_after(broken, event) for broken in known))
-
-
-def owed_escalations(known: Iterable[GlassBreak]) -> Collection[str]:
-    """Return the decisions of the accesses that are to be called overdue, unless somebody reviews them."""
-    return [broken.decision for broken in known if broken.outcome is None and not broken.is_overdue]
 
 
 def _broken(event: GlassBroken) -> GlassBreak:

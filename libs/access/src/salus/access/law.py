@@ -14,7 +14,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from salus.access.decisions import Answer, Question, Rule, Verdict, conclude
+from salus.access.cases import case_of
+from salus.access.decisions import REASONS_NAMED_MAX, Answer, Question, Rule, Verdict, conclude
 from salus.access.grants import GrantIndex
 from salus.access.state import PatientState, SubjectState
 from salus.events.patient_rights import REVIEW_HOURS_MAX, keeps_records_for
@@ -25,12 +26,14 @@ OPERATOR_NEVER_READS = "operator-never-reads"
 OPERATOR_NEVER_WRITES = "operator-never-writes"
 OWN_ACCESS = Rule("patient-reads-own", reason="You are the patient, and may read what is about you.")
 NO_BASIS = "no-basis"
+AWAITS_PERSON = "awaits-person"
 LAW_REASONS: Mapping[str, str] = {
     OWN_ACCESS.id: OWN_ACCESS.reason,
     OPERATOR_NEVER_READS: "Whoever governs the network reads no records.",
     OPERATOR_NEVER_WRITES: "Whoever governs the network writes no records.",
     PATIENT_ERASED: "The patient's record was erased.",
     PATIENT_UNKNOWN: "No organisation of the network keeps a record of this patient.",
+    AWAITS_PERSON: "A person has to allow this first. Asked for by itself, it waits for a privacy officer.",
     NO_BASIS: "The patient has not consented to this, and no policy stands in the place of her consent.",
 }
 """The reasons that are the law's, each with what a person is told: no policy has one of them for its id."""
@@ -68,6 +71,8 @@ def answer_of(  # noqa: PLR0913  # a question, and all that the answer follows f
             if emergency
             else _denied(NO_BASIS, at=at)
         )
+    if answer.allowed and not answer.break_glass:
+        answer = _with_person(question, answer, verdict, state=state, at=at)
     return _under_review(question, answer, at=at) if answer.break_glass else answer
 
 
@@ -94,6 +99,32 @@ def _has_basis(question: Question, answer: Answer, subject: SubjectState) -> boo
         return True
     who, steward = question.principal, subject.steward
     return question.action == "write" and steward is not None and keeps_records_for(who, steward)
+
+
+def _with_person(
+    question: Question, answer: Answer, verdict: Verdict, *, state: PatientState, at: datetime
+) -> Answer:
+    """Return what follows where a policy leaves to a person what is allowed otherwise.
+
+    Whoever is approved may do just what was asked for, while it is allowed otherwise. An emergency does not
+    wait where a policy breaks the glass.
+    """
+    marked = [rule for rule in verdict.rules if rule.needs_person]
+    if not marked:
+        return answer
+    case = case_of(state.cases, question, principal=question.principal.did, at=at)
+    if case is not None and case.allows(at) and case.valid_until is not None:
+        return replace(answer, case=case.id, valid_until=min(answer.valid_until, case.valid_until))
+    emergency = tuple(rule for rule in verdict.rules if rule.breaks_glass)
+    if emergency:
+        return conclude(question, Verdict(allowed=True, rules=emergency), state=state, at=at)
+    reasons = sorted({AWAITS_PERSON, *(rule.id for rule in marked[: REASONS_NAMED_MAX - 1])})
+    return replace(
+        _denied(*reasons, at=at),
+        obligations=tuple(sorted({each for rule in marked for each in rule.obligations})),
+        pending=True,
+        case=None if case is None else case.id,
+    )
 
 
 def _under_review(question: Question, answer: Answer, *, at: datetime) -> Answer:

@@ -32,6 +32,11 @@ class ParsedPolicy:
         return found
 
     @property
+    def permits(self) -> bool:
+        """Tell whether it permits, and does not forbid."""
+        return bool(self.node.get("effect") == "permit")
+
+    @property
     def id(self) -> str | None:
         """What its @id says."""
         return self.annotations.get("id")

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import msgspec
 
+from salus.access.cases import Case, evolve_cases
 from salus.access.emergencies import GlassBreak, evolve_emergencies
 from salus.access.policy_files import contents_of, digest_of
 from salus.events.contexts.consent import (
@@ -26,7 +27,7 @@ from salus.events.contexts.consent import (
     PolicySetAdopted,
     PolicySetProposed,
 )
-from salus.events.contexts.consent_oversight import ReviewOverdue
+from salus.events.contexts.consent_oversight import CaseDecided, CaseOpened, ReviewOverdue
 from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.events.epochs import next_epoch
 from salus.events.event_types import EventData
@@ -99,6 +100,7 @@ class PatientState(msgspec.Struct, frozen=True, omit_defaults=True):
     consents: tuple[Consent, ...] = ()
     dids: tuple[str, ...] = ()
     glass_breaks: tuple[GlassBreak, ...] = ()
+    cases: tuple[Case, ...] = ()
 
 
 class SubjectState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -124,10 +126,20 @@ def evolve(state: PatientState, event: EventData) -> PatientState:
         case PatientUnlinked():
             dids = tuple(did for did in state.dids if did != event.did)
             return change(state, dids=dids, epoch=next_epoch(state.epoch, event.epoch))
-        case GlassBroken() | GlassBreakReviewed() | ReviewOverdue():
-            return change(state, glass_breaks=evolve_emergencies(state.glass_breaks, event))
         case _:
-            return state
+            return _with_awaited(state, event)
+
+
+def _with_awaited(state: PatientState, event: EventData) -> PatientState:
+    """Return the patient after an event about what waits for a person, or waited."""
+    broken, cases = state.glass_breaks, state.cases
+    if isinstance(event, GlassBroken | GlassBreakReviewed | ReviewOverdue):
+        broken = evolve_emergencies(broken, event)
+    if isinstance(event, CaseOpened | CaseDecided | ReviewOverdue):
+        cases = evolve_cases(cases, event)
+    if (broken, cases) == (state.glass_breaks, state.cases):
+        return state
+    return msgspec.structs.replace(state, glass_breaks=broken, cases=cases)
 
 
 def evolve_policies(state: PolicyState, event: EventData) -> PolicyState:

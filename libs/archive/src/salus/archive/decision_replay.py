@@ -58,6 +58,7 @@ COMPARED = (
     "valid_until",
     "break_glass",
     "consents",
+    "pending",
     "epoch",
 )
 StatesPolicies = PolicySetAdopted | PolicySetProposed
@@ -260,7 +261,9 @@ class DecisionReplay:
             said = _differences(data, {"policy_set": basis.policy_set, "inputs": basis.inputs})
             return _Again(said, why=by)
         follows = decided(question, answer_by(by), basis)
-        differences = _differences(data, {name: getattr(follows, name) for name in COMPARED})
+        # A case that a decision opens is named by it, and is in no state before.
+        names = COMPARED if data.pending and follows.case is None else (*COMPARED, "case")
+        differences = _differences(data, {name: getattr(follows, name) for name in names})
         instead = answer_by(other) if other else None
         return _Again(
             differences,

@@ -160,7 +160,7 @@ class Entitlements:
             case ServedDecision() as served:
                 first = self._store.decision(served.decision)
                 if first is None or _is_the_same(first, served):
-                    return self._facts.of_emergency(served)
+                    return self._facts.of_person(served)
                 return LackOfRight("a decision under the id of another")
             case ServedRead() as served:
                 return self._of_decision(served, action="read", named=served.object)

@@ -13,6 +13,7 @@ from salus.archive.served_requests import (
     STORAGE_TOPIC,
     AnyServed,
     Served,
+    ServedCase,
     ServedDecision,
     ServedDestruction,
     ServedEmergency,
@@ -26,6 +27,7 @@ from salus.archive.served_requests import (
     ServedRevocation,
     ServedUnlink,
     ServedUpload,
+    ServedVerdict,
 )
 from salus.events.epochs import next_epoch
 from salus.events.keyring import KeyRing
@@ -83,12 +85,16 @@ class Then(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 @dataclass(slots=True)
-class _Emergency:
-    """Who had an emergency access, when its review is due, and whether it was reviewed."""
+class _Awaited:
+    """Whose emergency access or case it is, when a person is to look at it, and whether one did.
+
+    `until` is how long a case that was approved allows what was asked for.
+    """
 
     by: str
     due: float | None
     is_reviewed: bool = False
+    until: float | None = None
 
 
 class PatientFacts:
@@ -103,7 +109,8 @@ class PatientFacts:
         self._leeway = timedelta(seconds=leeway_s)
         self._patients: dict[str, _Patient] = {}
         # By patient and decision.
-        self._emergencies: dict[tuple[str, str], _Emergency] = {}
+        self._emergencies: dict[tuple[str, str], _Awaited] = {}
+        self._cases: dict[tuple[str, str], _Awaited] = {}
 
     def then(self, served: AnyServed) -> Then:
         """Return what is so right before an event."""
@@ -111,14 +118,25 @@ class PatientFacts:
         if patient is None:
             return Then()
         then = Then(served.by in patient.linked, patient.steward, patient.key, patient.erased)
-        if not isinstance(served, ServedReview | ServedOverdue):
-            return then
-        broken = self._emergencies.get((served.patient, served.decision))
-        if broken is None:
+        awaited = self._awaited(served)
+        if awaited is None:
             return then
         return msgspec.structs.replace(
-            then, principal=broken.by, due=broken.due, is_reviewed=broken.is_reviewed
+            then, principal=awaited.by, due=awaited.due, is_reviewed=awaited.is_reviewed
         )
+
+    def _awaited(self, served: AnyServed) -> _Awaited | None:
+        """Return what a person decided, or is said to have left too long."""
+        match served:
+            case ServedReview():
+                return self._emergencies.get((served.patient, served.decision))
+            case ServedVerdict():
+                return self._cases.get((served.patient, served.case))
+            case ServedOverdue():
+                named = served.patient, served.decision
+                return self._emergencies.get(named) or self._cases.get(named)
+            case _:
+                return None
 
     def evolve(self, served: AnyServed) -> bool:
         """Fold a change that took effect; tell whether what was judged before may rest on what is new by it.
@@ -148,16 +166,29 @@ class PatientFacts:
                 return self._begin_epoch(served)
             case ServedRevocation():
                 return self._begin_epoch(served)
+            case _:
+                return self._evolve_awaited(served)
+        return False
+
+    def _evolve_awaited(self, served: AnyServed) -> bool:
+        """Fold what a person is to look at, and that one did; as `evolve` does."""
+        match served:
             case ServedEmergency():
                 self._patient(served.patient)
                 known = len(self._emergencies)
                 named = served.patient, served.decision
-                self._emergencies.setdefault(named, _Emergency(served.by, served.due))
+                self._emergencies.setdefault(named, _Awaited(served.by, served.due))
                 return len(self._emergencies) > known
+            case ServedCase():
+                self._patient(served.patient)
+                self._cases.setdefault((served.patient, served.case), _Awaited(served.by, served.due))
             case ServedReview():
-                broken = self._emergencies.get((served.patient, served.decision))
-                if broken is not None:
-                    broken.is_reviewed = True
+                if (awaited := self._awaited(served)) is not None:
+                    awaited.is_reviewed = True
+            case ServedVerdict():
+                awaited = self._awaited(served)
+                if awaited is not None and not awaited.is_reviewed:
+                    awaited.is_reviewed, awaited.until = True, served.until
             case _:
                 pass
         return False
@@ -175,7 +206,7 @@ class PatientFacts:
                 return self._of_erasure(served, then)
             case ServedDestruction():
                 return _of_destruction(served, then)
-            case ServedEmergency():
+            case ServedEmergency() | ServedCase():
                 return self._of_alarm(served)
             case ServedOverdue():
                 return _of_escalation(served, then)
@@ -198,6 +229,10 @@ class PatientFacts:
                 if then.principal is None:
                     return LackOfRight(f"{Act.REVIEW}: the patient had none of that id")
                 act, about = Act.REVIEW, then.principal
+            case ServedVerdict():
+                if then.principal is None:
+                    return LackOfRight(f"{Act.DECIDE}: the patient had none of that id")
+                act, about = Act.DECIDE, then.principal
             case _:
                 return None
         return self._of_act(act, served, then, about=about)
@@ -284,19 +319,30 @@ class PatientFacts:
         unknown = relation is Relation.OTHER and steward is None
         return LackOfRight(f"{act}: {_sentence(act, permission)}", missing=STORAGE_TOPIC if unknown else None)
 
-    def _of_alarm(self, served: ServedEmergency) -> LackOfRight | None:
-        """Return why nobody would review an emergency access in time, by what was told of it."""
+    def _of_alarm(self, served: ServedEmergency | ServedCase) -> LackOfRight | None:
+        """Return why the right person would not look in time, by what was told."""
+        what = "an emergency access" if isinstance(served, ServedEmergency) else "a case"
         late = served.time + REVIEW_HOURS_MAX * 3600 + self._leeway.total_seconds()
         if served.due is not None and served.due > late:
-            return LackOfRight("an emergency access whose review is due later than the law says")
+            return LackOfRight(f"{what} whose review is due later than the law says")
         steward = self._steward(served)
         if served.steward is not None and served.steward != steward:
             missing = STORAGE_TOPIC if steward is None else None
-            return LackOfRight("an emergency access that another than the steward is to review", missing)
+            return LackOfRight(f"{what} that another than the steward is to review", missing)
         return None
 
-    def of_emergency(self, served: ServedDecision) -> LackOfRight | None:
-        """Return why an emergency access should not have been allowed: it is told first."""
+    def _of_approval(self, served: ServedDecision, name: str) -> LackOfRight | None:
+        case = self._cases.get((served.patient, name))
+        if case is None or case.by != served.by:
+            return LackOfRight("an access allowed as a case that was not its asker's")
+        if case.until is None or served.time > case.until + self._leeway.total_seconds():
+            return LackOfRight("an access allowed by a person who had not, or whose word had ended")
+        return None
+
+    def of_person(self, served: ServedDecision) -> LackOfRight | None:
+        """Return why an access should not have been allowed that a person is told of, or has allowed."""
+        if served.allowed and served.case is not None:
+            return self._of_approval(served, served.case)
         if not (served.allowed and served.break_glass):
             return None
         told = self._emergencies.get((served.patient, served.decision))

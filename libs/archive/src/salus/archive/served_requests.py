@@ -94,6 +94,21 @@ class ServedEmergency(Served, frozen=True, array_like=True, gc=False, tag=True, 
     steward: str | None = None
 
 
+class ServedCase(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """An access was left to a person of `steward`, due by `due`."""
+
+    case: str
+    due: float
+    steward: str
+
+
+class ServedVerdict(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """A person decided a case; `until` is how long it allows what was asked for, None if it does not."""
+
+    case: str
+    until: float | None
+
+
 class ServedReview(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
     """An emergency access was reviewed."""
 
@@ -117,6 +132,7 @@ class ServedDecision(Served, frozen=True, array_like=True, gc=False, tag=True, k
     break_glass: bool
     valid_until: float
     epoch: int
+    case: str | None = None
 
 
 class ServedRegistration(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
@@ -164,6 +180,8 @@ AnyServed = (
     | ServedLink
     | ServedUnlink
     | ServedEmergency
+    | ServedCase
+    | ServedVerdict
     | ServedReview
     | ServedOverdue
     | ServedDecision
@@ -309,6 +327,17 @@ _KINDS: Mapping[type[EventData], tuple[type[AnyServed], Callable[[Any], dict[str
             "steward": d.steward,
         },
     ),
+    consent_oversight.CaseOpened: (
+        ServedCase,
+        lambda d: {"case": d.case, "due": d.due.timestamp(), "steward": d.steward},
+    ),
+    consent_oversight.CaseDecided: (
+        ServedVerdict,
+        lambda d: {
+            "case": d.case,
+            "until": None if d.valid_until is None or d.outcome != "approved" else d.valid_until.timestamp(),
+        },
+    ),
     consent_oversight.ReviewOverdue: (
         ServedOverdue,
         lambda d: {"decision": d.decision, "due": d.due.timestamp()},
@@ -324,6 +353,7 @@ _KINDS: Mapping[type[EventData], tuple[type[AnyServed], Callable[[Any], dict[str
             "break_glass": d.break_glass,
             "valid_until": d.valid_until.timestamp(),
             "epoch": d.epoch,
+            "case": d.case if d.allowed else None,
         },
     ),
     storage.SubjectRegistered: (ServedRegistration, lambda d: {"steward": d.steward, "key": d.key}),

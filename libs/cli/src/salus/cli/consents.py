@@ -23,6 +23,7 @@ from salus.cli.service_answers import checked_answer, read_answer
 from salus.cli.state import running_platform
 from salus.devkit.platform import Platform
 from salus.events.contexts.consent import Action, EmergencyReason, GlassBreakReviewed, ReviewGround
+from salus.events.contexts.consent_oversight import CaseDecided, CaseGround
 from salus.events.did import LocalSigner
 from salus.events.fields import Purpose as PurposeCode
 from salus.events.pseudonyms import is_pseudonym
@@ -84,6 +85,8 @@ PURPOSES = Choices(get_args(PurposeCode))
 EMERGENCIES = Choices(get_args(EmergencyReason))
 OUTCOMES = Choices(get_args(get_type_hints(GlassBreakReviewed)["outcome"]))
 GROUNDS = Choices(get_args(ReviewGround))
+CASE_OUTCOMES = Choices(get_args(get_type_hints(CaseDecided)["outcome"]))
+CASE_GROUNDS = Choices(get_args(CaseGround))
 Purpose = Annotated[
     str | None,
     typer.Option(
@@ -283,6 +286,25 @@ def review(
 
 
 @app.command()
+def case(
+    case: Annotated[str, typer.Argument(help="The id of what waits for a person.")],
+    outcome: Annotated[str, typer.Argument(help="approved or rejected.", **CASE_OUTCOMES.typed("OUTCOME"))],
+    ground: Annotated[
+        str, typer.Option(help=f"Why: {', '.join(CASE_GROUNDS.values)}.", **CASE_GROUNDS.typed("GROUND"))
+    ],
+    as_name: As = "operator",
+    key: KeyFile = None,
+    key_id: KeyId = None,
+) -> None:
+    """Allow or refuse an access that a policy leaves to a person; as a privacy officer of the steward."""
+    platform = running_platform()
+    signer = signer_of(platform, as_name, key, key_id)
+    body = {"outcome": outcome, "ground": ground}
+    asyncio.run(call(platform, "consent", "POST", f"/cases/{case}/decide", signer=signer, body=body))
+    out.print(f"{case} is {outcome}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def decide(
     patient: PatientArgument,
     object_id: Annotated[str, typer.Argument(metavar="OBJECT", help="The object's id.")],
@@ -304,6 +326,9 @@ def decide(
         emit(decision)
     elif decision["allowed"]:
         out.print(f"allowed by {', '.join(decision['reasons'])}", highlight=False, soft_wrap=True)
+    if decision.get("case") and decision.get("pending"):
+        told = f"it waits for a person as case {decision['case']}; ask again once that is approved"
+        err.print(plain(told, "yellow"), soft_wrap=True)
     if not decision["allowed"]:
         raise denial(decision["reasons"], decision.get("explanation", ()))
 

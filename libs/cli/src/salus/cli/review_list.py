@@ -1,4 +1,4 @@
-"""`salus consent reviews`: which emergency accesses await review, whose, since when and by when."""
+"""`salus consent reviews`: what waits for a privacy officer, whose, since when and by when."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ PAGE = 50
 
 
 class _Awaited(msgspec.Struct, frozen=True):
+    kind: str
     decision: str
     patient: str
     principal: str
+    action: str
+    purpose: str
     reason: str | None
-    broken_at: datetime | None
+    since: datetime | None
     review_due: datetime
     overdue: bool
 
@@ -46,9 +49,10 @@ def reviews(
     key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
-    """List the emergency accesses that await review, the first one due first.
+    """List what waits for a privacy officer, the first one due first.
 
-    As a member, or one of its privacy officers, who reviews them with `salus consent review`.
+    As a member, or one of its officers: she reviews an emergency with `salus consent review`, and decides a
+    case with `salus consent case`.
     """
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
@@ -61,7 +65,7 @@ def reviews(
         return
     page = converted("consent", told, _Page)
     if not page.reviews:
-        err.print("no emergency access awaits a review here" if not overdue else "no review is overdue")
+        err.print("nothing waits for a privacy officer here" if not overdue else "nothing is overdue")
     else:
         out.print(_table(page.reviews))
     if page.next is not None:
@@ -69,17 +73,18 @@ def reviews(
 
 
 def _table(found: tuple[_Awaited, ...]) -> Table:
-    table = Table("decision", "by", "patient", "reason", "since", "due", box=None, header_style="bold")
+    table = Table("what", "id", "by", "patient", "wants", "since", "due", box=None, header_style="bold")
     now = datetime.now(UTC)
     for one in found:
         due = shown_moment(one.review_due)
         is_late = one.overdue or one.review_due <= now
         table.add_row(
+            shown(one.kind),
             shown(one.decision),
             shown(one.principal),
             shown(one.patient),
-            shown(one.reason or ""),
-            shown_moment(one.broken_at) if one.broken_at else "",
+            shown(one.reason or f"{one.action} for {one.purpose}"),
+            shown_moment(one.since) if one.since else "",
             plain(f"{due}, overdue", "red") if is_late else due,
         )
     return table

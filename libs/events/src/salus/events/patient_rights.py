@@ -45,7 +45,8 @@ class Act(StrEnum):
     LINK = "say that a party is the patient"
     UNLINK = "say that it is not"
     REVIEW = "review an emergency access"
-    SEE = "see all her consents, parties and emergency accesses"
+    DECIDE = "decide a case that waits for a person"
+    SEE = "see all her consents, parties, emergency accesses and cases"
 
 
 class Relation(StrEnum):
@@ -82,6 +83,7 @@ _ROWS: Mapping[Act, Mapping[Concern, tuple[Permission, Permission, Permission, P
     Act.LINK: {Concern.ANOTHER: (NO, NO, YES, YES, NO), Concern.ONESELF: (NO, NO, OWN, OWN, NO)},
     Act.UNLINK: {Concern.ANOTHER: (NO, NO, YES, YES, NO), Concern.ONESELF: (YES, YES, YES, YES, NO)},
     Act.REVIEW: {Concern.ANOTHER: (NO, NO, NO, YES, NO), Concern.ONESELF: (NO, NO, NO, OWN, NO)},
+    Act.DECIDE: {Concern.ANOTHER: (NO, NO, NO, YES, NO), Concern.ONESELF: (NO, NO, NO, OWN, NO)},
     Act.SEE: {Concern.ANOTHER: (YES, NO, YES, YES, NO), Concern.ONESELF: (YES, NO, YES, YES, NO)},
 }
 RIGHTS: Mapping[tuple[Act, Concern, Relation], Permission] = {
@@ -97,6 +99,7 @@ _WHO: Mapping[Act, str] = {
     Act.LINK: "only the patient's steward says which party she is",
     Act.UNLINK: "neither the patient's steward nor the party itself",
     Act.REVIEW: "a privacy officer of the patient's steward reviews",
+    Act.DECIDE: "a privacy officer of the patient's steward decides",
     Act.SEE: "neither the patient nor her steward",
 }
 

@@ -27,6 +27,7 @@ from salus.consent.adapters.policy_sets import FoldedPolicySets
 from salus.consent.adapters.release import contract_digest, policies_folder
 from salus.consent.adapters.review_table import FoldedReviews
 from salus.consent.adapters.tokens import DecisionTokens
+from salus.consent.cases_api import case_routes
 from salus.consent.domain.policies import Founding
 from salus.consent.domain.reviews import escalation
 from salus.consent.handlers import adopt_policies
@@ -111,6 +112,7 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     deciding = decision_api.DecisionApi(shared, questions_max=settings.questions_max)
     app.include_router(api.routes(shared))
     app.include_router(review_routes(shared))
+    app.include_router(case_routes(shared))
     app.include_router(policies_api.policy_routes(shared))
     app.include_router(decision_api.routes(deciding))
     authzen_api.install(app, deciding, public_url=settings.public_url)

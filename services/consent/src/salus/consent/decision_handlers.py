@@ -18,6 +18,7 @@ from salus.access.decisions import (
     Answer,
     Basis,
     Question,
+    case_opened,
     decided,
     glass_broken,
     inputs_digest,
@@ -26,6 +27,7 @@ from salus.access.decisions import (
 )
 from salus.access.law import answer_of
 from salus.access.state import PatientState
+from salus.consent.domain.cases import require_room_for_case
 from salus.consent.domain.consents import identifier_under, require_room_for_emergency
 from salus.consent.domain.kept_decisions import KeptDecision, require_same_question
 from salus.consent.handlers import as_known
@@ -121,23 +123,29 @@ async def decide_access(asked: Asked, *, statement: Sealed | None, at: datetime,
     """
     if asked.question.break_glass is not None:
         return await _decide_emergency(asked, statement=statement, at=at, world=world)
-    [found] = await decide_many([asked], at=at, world=world)
+    [found] = await decide_many([asked], at=at, world=world, opens_case=True)
     if isinstance(found, Undecided):
         raise found.problem
     return found
 
 
 async def decide_many(
-    asked: Sequence[Asked], *, at: datetime, world: World, until: bool | None = None
+    asked: Sequence[Asked],
+    *,
+    at: datetime,
+    world: World,
+    until: bool | None = None,
+    opens_case: bool = False,
 ) -> list[Decision | Undecided]:
     """Answer one caller's questions in their order, each with what became of its event.
 
     None of them is an emergency. The first answer that is `until` ends the work: what follows is neither
     decided nor stated. Of those that were stated some may stand on the ledger and others not, as after a
-    crash; whoever asks again under the same Idempotency-Key gets what stands, and the rest is decided.
+    crash; whoever asks again under the same Idempotency-Key gets what stands, and the rest is decided. What
+    has to wait for a person waits as a case only if this `opens_case`.
 
     Raises:
-        ProblemError, Refusal: as `decide_access`; nothing was stated.
+        ProblemError, Refusal: as `decide_access`; nothing was stated but a case, if one was to be opened.
     """
     principal = asked[0].question.principal
     async with world.limits.denials.reserved(principal, len(asked)) as reservation:
@@ -150,6 +158,8 @@ async def decide_many(
             view = _View(facts[one.question.patient], policies, ring, at)
             before = kept.get(one.decision) if one.repeatable else None
             drawn = _draft(one, view) if before is None else _again(one, before, view, world)
+            if opens_case and isinstance(drawn, _Draft):
+                drawn = await _waiting(drawn, view, world)
             found.append(drawn)
             if isinstance(drawn, _Draft) and not drawn.answer.allowed:
                 reservation.use()
@@ -207,6 +217,27 @@ def _draft(asked: Asked, view: _View) -> _Draft:
         epoch=known.state.epoch,
     )
     return _Draft(asked, question, answer, basis, view.policies.words(answer.reasons))
+
+
+async def _waiting(drawn: _Draft, view: _View, world: World) -> _Draft:
+    """Return a decision that is pending with the case that it waits as, which is opened unless it is there.
+
+    A crash after that leaves a case without a decision, which a person can decide all the same.
+    """
+    steward, who = view.known.subject.steward, drawn.question.principal
+    if not drawn.answer.pending or drawn.answer.case is not None or steward is None:
+        return drawn
+    opened = case_opened(drawn.question, drawn.answer, case=drawn.asked.decision, steward=steward, at=view.at)
+
+    async def decided(state: PatientState) -> EventData:
+        if as_known(who, await world.ring.catch_up(), at=max(view.at, world.now())) != who:
+            raise ProblemError(409, "conflict", "your roles have changed meanwhile; ask again")
+        require_room_for_case(state, opened)
+        return opened
+
+    async with world.queues.of("case", opened.patient):
+        await world.patients.execute(opened.patient, decided)
+    return replace(drawn, answer=replace(drawn.answer, case=opened.case))
 
 
 def _as_known_now(question: Question, view: _View) -> Question:

@@ -168,11 +168,14 @@ class LinkView(BaseModel):
 class DecisionView(BaseModel):
     """The answer; `reasons` are the ids of the policies that decided, or why none did.
 
-    `explanation` says the same in words, a sentence for each.
+    `explanation` says the same in words, a sentence for each. What is `pending` waits for a person, as
+    `case`: once that is approved, the same question is allowed.
     """
 
     decision: str
     allowed: bool
+    pending: bool
+    case: str | None
     reasons: list[str]
     explanation: list[str]
     obligations: list[str]
@@ -190,6 +193,8 @@ class DecisionView(BaseModel):
         return cls(
             decision=decision.id,
             allowed=answer.allowed,
+            pending=answer.pending,
+            case=answer.case,
             reasons=list(answer.reasons),
             explanation=list(decision.words),
             obligations=list(answer.obligations),

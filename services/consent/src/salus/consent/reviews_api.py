@@ -1,4 +1,4 @@
-"""Reviews of emergency accesses over HTTP: what awaits one, what a patient is told, and the judgement."""
+"""What waits for a person over HTTP: the list of it, and the reviews of emergency accesses."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from salus.access.cases import Case
 from salus.access.emergencies import GlassBreak, Outcome
+from salus.access.state import PatientState
 from salus.consent import handlers
 from salus.consent.api import Api, IdInPath, actor_of, asking
 from salus.consent.domain.consents import Review, patient_of
+from salus.consent.domain.reviews import Kind
 from salus.consent.domain.rights import require, sees_all, steward_of
 from salus.contracts.http_fields import CommandBody, PatientInPath
 from salus.contracts.keyset import CURSOR_CHARS_MAX, CursorError, KeysetPage
-from salus.events.contexts.consent import EmergencyReason, ReviewGround
+from salus.events.contexts.consent import Action, EmergencyReason, ReviewGround
+from salus.events.fields import Purpose
 from salus.events.parties import Party
 from salus.events.patient_rights import Act
 from salus.runtime.auth import Caller
@@ -76,17 +80,61 @@ class GlassBreakView(BaseModel):
         )
 
 
-class AwaitedView(GlassBreakView):
-    """An emergency access that awaits review, and to whose data it was."""
+class AwaitedView(BaseModel):
+    """What waits for a privacy officer: an emergency access to review, or a case to decide.
 
+    `overdue` tells whether it is on the ledger that nobody had done it by `review_due`.
+    """
+
+    kind: Kind
+    decision: str
     patient: str
+    principal: str
+    member: str | None
+    action: Action
+    object: str
+    purpose: Purpose
+    reason: EmergencyReason | None
+    since: datetime | None
+    review_due: datetime | None
+    overdue: bool
+
+    @classmethod
+    def of(cls, one: GlassBreak | Case, *, patient: str) -> AwaitedView:
+        """Return the view of what waits."""
+        if isinstance(one, Case):
+            name, since, reason = one.id, one.opened_at, None
+            action, purpose = one.action, one.purpose
+        else:
+            name, since, reason = one.decision, one.broken_at, one.reason
+            action, purpose = "read", "ETREAT"
+        return cls(
+            kind="case" if isinstance(one, Case) else "emergency",
+            decision=name,
+            patient=patient,
+            principal=one.principal,
+            member=one.member,
+            action=action,
+            object=one.object,
+            purpose=purpose,
+            reason=reason,
+            since=since,
+            review_due=one.due,
+            overdue=one.is_overdue,
+        )
 
 
 class AwaitedPage(BaseModel):
-    """Some of the accesses that await review, the first one due first; `next` is None on the last page."""
+    """Some of what waits for a person, the first one due first; `next` is None on the last page."""
 
     reviews: list[AwaitedView]
     next: str | None
+
+
+def _waiting(state: PatientState, kind: Kind, name: str) -> GlassBreak | Case | None:
+    if kind == "case":
+        return next((one for one in state.cases if one.id == name and one.outcome is None), None)
+    return next((b for b in state.glass_breaks if b.decision == name and b.outcome is None), None)
 
 
 def review_routes(api: Api) -> APIRouter:
@@ -99,7 +147,7 @@ def review_routes(api: Api) -> APIRouter:
     async def list_reviews(
         *, overdue: OnlyOverdue = False, after: After = None, limit: Limit = 50, caller: Party = caller
     ) -> AwaitedPage:
-        """List what awaits review: to a member and its privacy officers, of the patients that it stewards.
+        """List what waits for a person: to a member and its privacy officers, of patients that it stewards.
 
         An officer who is such a patient is not shown what is about herself.
         """
@@ -112,17 +160,14 @@ def review_routes(api: Api) -> APIRouter:
         return AwaitedPage(reviews=await shown(page, caller), next=page.next)
 
     async def shown(page: KeysetPage, caller: Party) -> list[AwaitedView]:
-        places = [(row["patient"], row["decision"]) for row in page.rows]
-        facts = await world.facts.facts_of({patient for patient, _ in places})
+        facts = await world.facts.facts_of({row["patient"] for row in page.rows})
         found = []
-        for patient, decision in places:
-            known = facts[patient]
-            waiting = (b for b in known.state.glass_breaks if b.decision == decision and b.outcome is None)
-            broken = next(waiting, None)
-            # It may have been reviewed since the page was read.
-            if broken is not None and sees_all(actor_of(caller), known.state, known.subject):
-                view = GlassBreakView.of(broken).model_dump()
-                found.append(AwaitedView(patient=patient, **view))
+        for row in page.rows:
+            known = facts[row["patient"]]
+            waiting = _waiting(known.state, row["kind"], row["decision"])
+            # It may have been done since the page was read.
+            if waiting is not None and sees_all(actor_of(caller), known.state, known.subject):
+                found.append(AwaitedView.of(waiting, patient=row["patient"]))
         return found
 
     @router.get(

@@ -99,6 +99,7 @@ _DECIDED_BEFORE = "urn:salus:schema:salus.consent.access-decided.v1"
     older_dataschemas=frozenset(
         {
             f"{_DECIDED_BEFORE}:sha256:4027bec470969f701033cfa6e39b4280e6051f34e641244298f3eaec24dfda3f",
+            f"{_DECIDED_BEFORE}:sha256:e0400cd1f7d5a459ab256f981e4182caaf0c4ed78dfb0122c54b5b85efa636c5",
         }
     ),
 )
@@ -110,7 +111,8 @@ class AccessDecided(RequestedData):
     `decided_at`. `consents` are those that covered an access that was allowed without
     breaking the glass, at most 64 of them. `emergency` is the reason that the caller gave. `item` is the
     question's place in a request that asks many. A `repeatable` one was asked for under an Idempotency-Key:
-    whoever asks again gets the same.
+    whoever asks again gets the same. One that is `pending` waits for a person. `case` is what waits,
+    if it was opened; of one that is allowed, what a person approved.
     """
 
     decision: Text
@@ -133,6 +135,8 @@ class AccessDecided(RequestedData):
     break_glass: bool = False
     item: Count | None = None
     repeatable: bool = False
+    pending: bool = False
+    case: Text | None = None
 
     @property
     def part(self) -> str:
@@ -324,7 +328,9 @@ class _BreakGlass(Body):
     statement: Sealed | None = None
 
 
-class _Question(Body):
+class AskedQuestion(Body):
+    """The body of a request that asks for one decision."""
+
     action: str
     object: str
     patient: str
@@ -429,7 +435,7 @@ def _asks_many(asked: Asked, data: AccessDecided) -> bool:
 
 
 def _asks_one(asked: Asked, data: AccessDecided) -> bool:
-    body = asked.read(_Question)
+    body = asked.read(AskedQuestion)
     said = (data.action, data.object, data.patient, data.purpose)
     return (
         body is not None
@@ -442,7 +448,7 @@ def _asks_one(asked: Asked, data: AccessDecided) -> bool:
 
 @CONTEXT.asked(GlassBroken)
 def _breaks(asked: Asked, data: GlassBroken) -> bool:
-    body = asked.read(_Question)
+    body = asked.read(AskedQuestion)
     return (
         asked.is_("POST", "decisions")
         and body is not None

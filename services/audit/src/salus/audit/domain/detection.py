@@ -96,17 +96,17 @@ def unjustified_finding(event: Json) -> Json:
 
 
 def is_overdue(entry: TrailEntry) -> bool:
-    """Tell whether nobody reviewed an emergency access in time."""
+    """Tell whether nobody looked in time at what waits for a person."""
     return entry.facts.activity is Activity.REVIEW_OVERDUE and has_effect(entry)
 
 
 def overdue_finding(event: Json) -> Json:
-    """Return the finding of a review that is overdue."""
+    """Return the finding of what waits too long for a person."""
     return finding_of(
         rule="review-overdue",
         cause=event["unmapped"].get("decision") or event["metadata"]["uid"],
-        title="The review of an emergency access is overdue",
-        text=f"{event['message']} A privacy officer of the patient's steward has to review it.",
+        title="What waits for a privacy officer is overdue",
+        text=f"{event['message']} An officer of the patient's steward has to.",
         severity=Severity.HIGH,
         analytic=RULE_ANALYTIC,
         last=event,

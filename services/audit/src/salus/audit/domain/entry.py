@@ -26,6 +26,8 @@ class Activity(StrEnum):
     GLASS_REVIEWED = "glass-reviewed"
     ACCESS_UNJUSTIFIED = "access-unjustified"
     REVIEW_OVERDUE = "review-overdue"
+    CASE_OPENED = "case-opened"
+    CASE_DECIDED = "case-decided"
     RULES_CHANGED = "rules-changed"
     PARTY_CREATED = "party-created"
     MEMBER_SUSPENDED = "member-suspended"

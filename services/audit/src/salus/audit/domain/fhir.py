@@ -80,6 +80,8 @@ _PATTERNS = {
     Activity.CONSENT_ENDED: _update(),
     Activity.GLASS_REVIEWED: _update(),
     Activity.ACCESS_UNJUSTIFIED: _update(),
+    Activity.CASE_OPENED: _create(),
+    Activity.CASE_DECIDED: _update(),
     Activity.REVIEW_OVERDUE: _alert("110100", "Application Activity"),
     Activity.READ: _READ,
     Activity.READ_REFUSED: _READ,

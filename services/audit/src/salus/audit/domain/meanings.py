@@ -288,7 +288,7 @@ def _consent_revoked(data: consent.ConsentRevoked) -> Facts:
 
 @describes(consent.AccessDecided)
 def _access_decided(data: consent.AccessDecided) -> Facts:
-    word = "may" if data.allowed else "may not"
+    word = "may" if data.allowed else "has to wait to" if data.pending else "may not"
     glass = " by emergency access" if data.break_glass else ""
     denied = Severity.LOW if not data.allowed else Severity.INFORMATIONAL
     return Facts(
@@ -358,16 +358,51 @@ def _review_overdue(data: consent_oversight.ReviewOverdue) -> Facts:
         action="E",
         severity=Severity.HIGH,
         summary=(
-            f"Nobody reviewed emergency access {data.decision} of {short(data.principal)} by "
-            f"{data.due.isoformat()}, when it was due."
+            f"No privacy officer looked at {data.decision}, an access of {short(data.principal)}, by "
+            f"{data.due.isoformat()}, when that was due."
         ),
         party=data.principal,
         object=data.decision,
         object_kind="decision",
         patient=data.patient,
         decision=data.decision,
-        rules=("break-glass-review:overdue",),
-        break_glass=True,
+        rules=("review:overdue",),
+    )
+
+
+@describes(consent_oversight.CaseOpened)
+def _case_opened(data: consent_oversight.CaseOpened) -> Facts:
+    return Facts(
+        activity=Activity.CASE_OPENED,
+        action="C",
+        severity=Severity.LOW,
+        summary=(
+            f"{short(data.principal)} asked to {data.action} {data.object} of {short(data.patient)} for "
+            f"{data.purpose}. That waits for a privacy officer."
+        ),
+        actor=data.principal,
+        object=data.object,
+        object_kind="object",
+        patient=data.patient,
+        purpose=data.purpose,
+        decision=data.case,
+        privileges=(f"{data.action}:{data.purpose}",),
+    )
+
+
+@describes(consent_oversight.CaseDecided)
+def _case_decided(data: consent_oversight.CaseDecided) -> Facts:
+    return Facts(
+        activity=Activity.CASE_DECIDED,
+        action="U",
+        severity=Severity.LOW,
+        summary=f"{short(data.reviewer)} decided that case {data.case} is {data.outcome}: {data.ground}.",
+        actor=data.reviewer,
+        object=data.case,
+        object_kind="case",
+        patient=data.patient,
+        decision=data.case,
+        rules=(f"case:{data.outcome}",),
     )
 
 

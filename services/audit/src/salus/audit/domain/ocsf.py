@@ -58,6 +58,8 @@ _SHAPES = {
     Activity.GLASS_REVIEWED: Shape(3004, 3, "Update"),
     Activity.ACCESS_UNJUSTIFIED: Shape(3004, 3, "Update"),
     Activity.REVIEW_OVERDUE: Shape(3004, 3, "Update"),
+    Activity.CASE_OPENED: Shape(3004, 1, "Create"),
+    Activity.CASE_DECIDED: Shape(3004, 3, "Update"),
     Activity.RULES_CHANGED: Shape(3004, 10, "Activate"),
     Activity.PARTY_CREATED: Shape(3001, 1, "Create"),
     Activity.MEMBER_SUSPENDED: Shape(3001, 5, "Disable"),

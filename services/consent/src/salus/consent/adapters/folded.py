@@ -39,7 +39,7 @@ from salus.events.contexts.consent import (
     PolicySetAdopted,
     PolicySetProposed,
 )
-from salus.events.contexts.consent_oversight import ReviewOverdue
+from salus.events.contexts.consent_oversight import CaseDecided, CaseOpened, ReviewOverdue
 from salus.events.event_types import EventData
 from salus.events.state_positions import Partition
 
@@ -65,6 +65,8 @@ PATIENTS = Contract(
             GlassBroken,
             GlassBreakReviewed,
             ReviewOverdue,
+            CaseOpened,
+            CaseDecided,
         }
     ),
     tables=(TableProjection(REVIEWS, review_rows),),
@@ -120,7 +122,7 @@ class _Patient:
     @property
     def size(self) -> int:
         """How much it takes to keep, in consents."""
-        return 1 + len(self.state.consents) + len(self.state.glass_breaks)
+        return 1 + len(self.state.consents) + len(self.state.glass_breaks) + len(self.state.cases)
 
 
 class FoldedFacts:

@@ -1,4 +1,4 @@
-"""The table of the emergency accesses that await review, by when their reviews are due."""
+"""The table of what waits for a person, emergency accesses and cases, by when it is due."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from salus.contracts.keyset import KeysetPage, KeysetQuery
 from salus.contracts.ports import Fold, States
 from salus.contracts.table_projection import text_column
 
-_ORDER = ("due_us", "patient", "decision")
+_ORDER = ("due_us", "patient", "kind", "decision")
 # One index for each way to narrow the list, so that a page costs its own rows.
 REVIEWS = Table(
     "consent_reviews",
     MetaData(),
     Column("patient", text_column(64), primary_key=True),
+    Column("kind", text_column(16), primary_key=True),
     Column("decision", text_column(256), primary_key=True),
     Column("steward", text_column(256), nullable=False),
     Column("status", text_column(16), nullable=False),
@@ -35,13 +36,13 @@ class FoldedReviews:
     store: States
 
     async def page(self, steward: str, *, overdue: bool, after: str | None, limit: int) -> KeysetPage:
-        """Return the next accesses to patients of a steward; raises CursorError, MessagingError."""
+        """Return what waits about patients of a steward next; raises CursorError, MessagingError."""
         await self.follower.catch_up()
         where = {"steward": steward} | ({"status": OVERDUE} if overdue else {})
         query = KeysetQuery(REVIEWS, order=_ORDER, where=where)
         return await self.store.read_page(query, after=after, limit=limit)
 
     async def overdue(self, *, limit: int) -> KeysetPage:
-        """Return the accesses of everybody that were called overdue, as far as is folded."""
+        """Return what was called overdue of everybody, as far as is folded."""
         query = KeysetQuery(REVIEWS, order=_ORDER, where={"status": OVERDUE})
         return await self.store.read_page(query, limit=limit)

@@ -14,6 +14,7 @@ from typing import Literal, assert_never
 from salus.access.actors import Asking
 from salus.access.emergencies import GlassBreak, Outcome
 from salus.access.state import Consent, PatientState, SubjectState
+from salus.consent.domain.cases import DecideCase, decide_case
 from salus.consent.domain.rights import require
 from salus.events.contexts.consent import (
     Action,
@@ -104,7 +105,7 @@ class Review:
     ground: ReviewGround | None = None
 
 
-Command = Grant | Revoke | Link | Unlink | Review
+Command = Grant | Revoke | Link | Unlink | Review | DecideCase
 
 
 def decide(
@@ -116,7 +117,7 @@ def decide(
         Refusal: with one of the codes not-permitted, unknown-patient, patient-erased, consent-exists,
             unknown-grantee, grantee-differs, invalid-period, unknown-consent, consent-revoked, too-many,
             already-linked, not-a-patient, not-linked, unknown-glass-break, already-reviewed, own-access,
-            ground-missing, ground-differs.
+            ground-missing, ground-differs, unknown-case, already-decided.
     """
     match command:
         case Grant():
@@ -142,6 +143,8 @@ def decide(
             )
         case Review():
             return _review(state, command, actor=actor, subject=subject)
+        case DecideCase():
+            return decide_case(state, command, actor=actor, subject=subject, at=at)
         case _:
             assert_never(command)
 

@@ -29,6 +29,8 @@ class KeptDecision(msgspec.Struct, frozen=True, omit_defaults=True):
     epoch: int = 0
     decided_at: datetime = _NEVER
     valid_until: datetime = _NEVER
+    pending: bool = False
+    case: str | None = None
 
     @property
     def answer(self) -> Answer:
@@ -39,6 +41,8 @@ class KeptDecision(msgspec.Struct, frozen=True, omit_defaults=True):
             obligations=self.obligations,
             valid_until=self.valid_until,
             break_glass=False,
+            pending=self.pending,
+            case=self.case,
         )
 
 
@@ -64,6 +68,8 @@ def evolve_decision(state: KeptDecision, event: EventData) -> KeptDecision:
         epoch=event.epoch,
         decided_at=event.decided_at,
         valid_until=event.valid_until,
+        pending=event.pending,
+        case=event.case,
     )
 
 

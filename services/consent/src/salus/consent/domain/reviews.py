@@ -1,12 +1,12 @@
-"""When an emergency access is called overdue, and what the list of those that await review has. Pure."""
+"""What waits for a person, when it is called overdue, and what the list of it has. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from salus.access.emergencies import GlassBreak, owed_escalations
 from salus.access.state import PatientState
 from salus.consent.domain.consents import patient_of
 from salus.events.contexts.consent_oversight import ReviewOverdue
@@ -14,49 +14,71 @@ from salus.events.fields import microseconds
 from salus.events.requests import Request
 
 OPEN, OVERDUE = "open", "overdue"
+Kind = Literal["emergency", "case"]
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """Something that waits for a privacy officer: an emergency access to review, or a case to decide."""
+
+    id: str
+    kind: Kind
+    principal: str
+    steward: str
+    due: datetime
+    is_overdue: bool
+
+
+def awaited(state: PatientState) -> Iterator[Awaited]:
+    """Yield what waits for a person about a patient."""
+    for broken in state.glass_breaks:
+        if broken.outcome is None:
+            # Whatever is folded has one.
+            assert broken.due is not None  # noqa: S101
+            steward = broken.steward or ""
+            yield Awaited(
+                broken.decision, "emergency", broken.principal, steward, broken.due, broken.is_overdue
+            )
+    for case in state.cases:
+        if case.outcome is None:
+            yield Awaited(case.id, "case", case.principal, case.steward, case.due, case.is_overdue)
 
 
 def owed(state: PatientState) -> Collection[str]:
-    """Return the decisions whose reviews are awaited, and were not called overdue."""
-    return owed_escalations(state.glass_breaks)
+    """Return the ids of what waits and was not called overdue."""
+    return [one.id for one in awaited(state) if not one.is_overdue]
 
 
-def falls_due(state: PatientState, decision: str) -> datetime:
-    """Return when a review that is awaited is overdue."""
-    return _due(_awaiting(state, decision))
+def falls_due(state: PatientState, identifier: str) -> datetime:
+    """Return when something that waits is overdue."""
+    return _awaited(state, identifier).due
 
 
-def escalation(state: PatientState, decision: str, *, request: Request) -> ReviewOverdue:
-    """Return the event that nobody reviewed an emergency access in time."""
-    broken = _awaiting(state, decision)
+def escalation(state: PatientState, identifier: str, *, request: Request) -> ReviewOverdue:
+    """Return the event that no person looked at it in time."""
+    one = _awaited(state, identifier)
     return ReviewOverdue(
-        decision=decision,
-        patient=patient_of(decision),
-        principal=broken.principal,
-        due=_due(broken),
+        decision=identifier,
+        patient=patient_of(identifier),
+        principal=one.principal,
+        due=one.due,
         request=request,
     )
 
 
 def review_rows(state: PatientState) -> Iterable[Mapping[str, Any]]:
-    """Return what the list has of a patient: the accesses that await review."""
+    """Return what the list has of a patient."""
     return (
         {
-            "decision": broken.decision,
-            "steward": broken.steward or "",
-            "status": OVERDUE if broken.is_overdue else OPEN,
-            "due_us": microseconds(_due(broken)),
+            "kind": one.kind,
+            "decision": one.id,
+            "steward": one.steward,
+            "status": OVERDUE if one.is_overdue else OPEN,
+            "due_us": microseconds(one.due),
         }
-        for broken in state.glass_breaks
-        if broken.outcome is None
+        for one in awaited(state)
     )
 
 
-def _awaiting(state: PatientState, decision: str) -> GlassBreak:
-    return next(b for b in state.glass_breaks if b.decision == decision and b.outcome is None)
-
-
-def _due(broken: GlassBreak) -> datetime:
-    # Whatever is folded has one.
-    assert broken.due is not None  # noqa: S101
-    return broken.due
+def _awaited(state: PatientState, identifier: str) -> Awaited:
+    return next(one for one in awaited(state) if one.id == identifier and not one.is_overdue)

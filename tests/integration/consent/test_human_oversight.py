@@ -1,0 +1,58 @@
+"""What a policy leaves to a person, on real Kafka: it waits, an officer allows it, and a revocation wins."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from tests.integration.consent.town import Town, signing
+
+from salus.access.policy_files import read_policies
+
+LEFT = (
+    b'@id("left") @review("human") permit (principal, action, resource) unless { context has break_glass };'
+)
+
+
+async def test_an_access_waits_for_an_officer_and_is_allowed_by_asking_again(
+    town: Town, tmp_path: Path
+) -> None:
+    for name, text in read_policies(files("salus.access").joinpath("policies")).items():
+        (tmp_path / name).write_bytes(text)
+    (tmp_path / "left.cedar").write_bytes(LEFT)
+    async with town.replica(policies_folder=tmp_path) as client:
+
+        async def ask() -> dict[str, Any]:
+            return await town.ask(signing(town.clinician), client)
+
+        granted = await client.post("/consents", json=town.grant(), auth=signing(town.hospital))
+        waiting, again = await ask(), await ask()
+        queue = (await client.get("/reviews", auth=signing(town.officer))).json()["reviews"]
+        url, body = f"/cases/{waiting['case']}", {"outcome": "approved", "ground": "needed"}
+        own = await client.post(f"{url}/decide", json=body, auth=signing(town.clinician))
+        approved = await client.post(f"{url}/decide", json=body, auth=signing(town.officer))
+        allowed = await ask()
+        seen = (await client.get(url, auth=signing(town.clinician))).json()
+        await client.post(f"/consents/{granted.json()['consent']}/revoke", auth=signing(town.hospital))
+        after = await ask()
+        names = [event.type.name.split(".")[2] for event in await town.events()]
+
+    assert (waiting["allowed"], waiting["pending"], waiting["token"]) == (False, True, None)
+    assert again["case"] == waiting["case"]
+    assert [(one["kind"], one["decision"]) for one in queue] == [("case", waiting["case"])]
+    assert (own.status_code, own.json()["code"]) == (403, "not-permitted")
+    assert (approved.status_code, approved.json()["outcome"]) == (200, "approved")
+    assert (allowed["allowed"], allowed["case"], bool(allowed["token"])) == (True, waiting["case"], True)
+    assert (seen["reviewer"], seen["ground"]) == (town.officer.did, "needed")
+    assert (after["allowed"], after["pending"]) == (False, False)
+    assert names == [
+        "consent-granted",
+        "case-opened",
+        "access-decided",
+        "access-decided",
+        "case-decided",
+        "access-decided",
+        "consent-revoked",
+        "access-decided",
+    ]
