@@ -22,6 +22,8 @@ from salus.audit.domain.network import Surroundings
 from salus.audit.domain.probing import ProbingRule
 from salus.audit.handlers import Alarm, Bell, Follower, Indexer
 from salus.audit.identity_chain import IdentityChain, IdentityTopic
+from salus.audit.past_keys import PastKeys
+from salus.audit.past_keys_api import past_keys_routes
 from salus.audit.ports import DamagedTrailError, OutOfReachError
 from salus.audit.publication import Publisher
 from salus.audit.publication_mark import Marks
@@ -182,6 +184,8 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             trail=asked, around=around, grown=grown, authenticate=authenticate, ring=lambda: identity.ring
         )
         app.include_router(reconcile_routes(comparison, reading.authenticate))
+        past = PastKeys(ledger, trail, shards, topic, chain)
+        app.include_router(past_keys_routes(past, reading.authenticate))
         app.include_router(routes(reading))
         app.add_exception_handler(OutOfReachError, out_of_reach)
         app.add_exception_handler(DamagedTrailError, damaged)

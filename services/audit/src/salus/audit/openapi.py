@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from salus.audit.api import Reading, routes
+from salus.audit.past_keys_api import past_keys_routes
 from salus.audit.reconcile_api import reconcile_routes
 from salus.runtime.openapi import StandIn
 
@@ -16,3 +17,4 @@ def add_routes(app: FastAPI, stand_in: StandIn) -> None:
         routes(Reading(trail=behind, around=behind, grown=behind, authenticate=caller, ring=behind))
     )
     app.include_router(reconcile_routes(behind, caller))
+    app.include_router(past_keys_routes(behind, caller))
