@@ -25,6 +25,7 @@ from tests.unit.archive.served_ledger import (
 
 from salus.access.actors import Asking
 from salus.access.state import PatientState, SubjectState, evolve
+from salus.consent.domain.cases import DecideCase
 from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, Unlink, decide
 from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner
@@ -104,8 +105,30 @@ class Town:
             command = Review(decision, PATIENT, "justified")
             self.attempt(by, command, lambda: self.ledger.review(by, decision))
 
+    def case(self, by: LocalSigner, _: LocalSigner, number: int) -> None:
+        if all(case.id != identifier(PATIENT, 50 + number) for case in self.state.cases):
+            self.say(lambda: self.ledger.case(by, number=50 + number))
 
-ACTS = st.sampled_from([Town.grant, Town.revoke, Town.link, Town.unlink, Town.emergency, Town.review])
+    def decide_case(self, by: LocalSigner, _: LocalSigner, number: int) -> None:
+        name = identifier(PATIENT, 50 + number)
+        # Once for ever, as reviews are.
+        if any(case.id == name and case.outcome is None for case in self.state.cases):
+            command = DecideCase(name, PATIENT, "approved", "other")
+            self.attempt(by, command, lambda: self.ledger.judge_case(by, name))
+
+
+ACTS = st.sampled_from(
+    [
+        Town.grant,
+        Town.revoke,
+        Town.link,
+        Town.unlink,
+        Town.emergency,
+        Town.review,
+        Town.case,
+        Town.decide_case,
+    ]
+)
 
 
 @settings(max_examples=60, deadline=None)
