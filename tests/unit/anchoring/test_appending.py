@@ -245,6 +245,55 @@ async def test_a_log_that_went_back_is_refused(world: Any) -> None:
         await anchor.refresh()
 
 
+@pytest.mark.parametrize("left", ["an old one", "none"])
+async def test_a_head_behind_what_is_published_is_refused_before_anything_is_signed_or_written(
+    world: Any, left: str
+) -> None:
+    # case B9-4, a bucket that was restored from a replica, or somebody who puts an old version back
+    await world.chains[1].seal_samples(1)
+    await world.anchor().append()
+    old = world.log.objects[HEAD_KEY]
+    for shard in (0, 1):
+        # In this order in the log; from the old head both would be appended at once, in another.
+        await world.chains[1 - shard].seal_samples(1)
+        await world.anchor().append()
+    now = world.log.objects[HEAD_KEY]
+    if left == "none":
+        del world.log.objects[HEAD_KEY]
+    else:
+        world.log.objects[HEAD_KEY] = old
+    there = dict(world.log.objects)
+
+    with pytest.raises(HeadError, match="went back"):
+        await world.anchor().append()
+
+    assert world.log.objects == there
+    world.log.objects[HEAD_KEY] = now
+    await world.chains[0].seal_samples(1)
+    await world.anchor().append()
+    await world.require_whole()
+
+
+async def test_a_head_that_another_moves_while_it_is_looked_at_did_not_go_back(world: Any) -> None:
+    await world.chains[0].seal_samples(1)
+    await world.anchor().append()
+    bucket, loads = world.bucket(), 0
+    load = bucket.load_head
+
+    async def load_and_be_overtaken() -> Any:
+        nonlocal loads
+        found, loads = await load(), loads + 1
+        if loads == 1:
+            await world.chains[0].seal_samples(1)
+            await world.anchor().append()
+        return found
+
+    bucket.load_head = load_and_be_overtaken
+    standing = await world.anchor(bucket=bucket).stand()
+
+    assert (standing.head.size, loads) == (2, 2)
+
+
 async def test_a_published_checkpoint_of_another_tree_is_refused(world: Any, make_world: Any) -> None:
     other = make_world()
     await world.chains[0].seal_samples(1)

@@ -34,9 +34,9 @@ from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Record
 from salus.sequencer.adapters.memory import SilentObserver
 from salus.sequencer.domain import Cursor, identity_position
-from salus.sequencer.errors import ForeignBlockError, IdentityLostError, LogReplacedError
+from salus.sequencer.errors import ArchiveDamagedError, ForeignBlockError, IdentityLostError, LogReplacedError
 from salus.sequencer.foreign_blocks import BLOCKS_AT_START_MAX, BLOCKS_WHILE_RUNNING_MAX, Sealed
-from salus.sequencer.handlers import restored, run
+from salus.sequencer.handlers import Sequencer, restored, run
 
 Rows = list[SampleRecord]
 Change = Callable[[Rows], Rows]
@@ -227,6 +227,37 @@ async def test_no_sequencer_signs_an_identity_position_that_it_has_not_read() ->
     # future.py: whatever an earlier header names
     with pytest.raises(IdentityLostError, match="judged by identity position 9"):
         identity_position(new_ring(), Cursor(1, {}, None, 9))
+
+
+@pytest.mark.parametrize("left", [0, 1])
+async def test_an_archive_that_has_fewer_blocks_than_this_process_sealed_is_not_built_on(left: int) -> None:
+    # case B9-5, a store that is asked again after somebody else was first, and shows an older state
+    world = World.with_hospital()
+    sequencer = world.sequencer()
+    for n in range(3):
+        world.publish(document(n))
+        await seal_with(sequencer, world)
+    assert sequencer.sealed.to == len(world.notes()) > left + 1
+    for height in range(left, len(world.notes())):
+        del world.store.objects[header_key(0, height)]
+
+    with pytest.raises(ArchiveDamagedError, match=f"headers {left} to .* were there and are gone"):
+        await restored(sequencer)
+    # The chain ends there: what the process sealed behind it counts for nobody.
+    if left:
+        ended = KeyHistory(NOTE_KEY.name, (KeyPeriod(NOTE_KEY.verifier, 0, left),))
+        chain = await restored(replace(sequencer, shard=replace(sequencer.shard, verifier=ended)))
+        assert chain.cursor.height == left
+
+
+async def seal_with(sequencer: Sequencer, world: World) -> None:
+    stop = asyncio.Event()
+    running = asyncio.create_task(run(sequencer, stop))
+    async with asyncio.timeout(60):
+        while not world.is_everything_sealed() and not running.done():  # noqa: ASYNC110  # a step of the world
+            await asyncio.sleep(0)
+    stop.set()
+    await running
 
 
 async def test_what_another_sealed_as_it_is_is_built_on() -> None:

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     KafkaError,
+    KafkaTimeoutError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
     for_code,
@@ -51,7 +52,12 @@ class Topic:
 
 @asynccontextmanager
 async def administration(bootstrap: Bootstrap) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Open the library's client for administration; raises BrokerAwayError."""
+    """Open the library's client for administration.
+
+    Raises:
+        BrokerAwayError: no broker answers, at the start or at what the client is asked for.
+        RefusedByBrokerError: one answers, and refuses.
+    """
     client = AIOKafkaAdminClient(**options(bootstrap), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await start(client.start, client.close)
@@ -59,6 +65,8 @@ async def administration(bootstrap: Bootstrap) -> AsyncIterator[AIOKafkaAdminCli
         raise BrokerAwayError(silence_of(bootstrap)) from error
     try:
         yield client
+    except KafkaError as error:
+        raise _translated(error) from error
     finally:
         await to_the_end(client.close())
 
@@ -185,8 +193,16 @@ def _there(described: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def _require_done(topic: str, code: int) -> None:
     if code != 0:
         error = for_code(code)
-        kind = BrokerAwayError if getattr(error, "retriable", False) else RefusedByBrokerError
-        raise kind(f"topic {topic}: {error.__name__}")
+        raise _kind_of(error)(f"topic {topic}: {error.__name__}")
+
+
+def _translated(error: KafkaError) -> MessagingError:
+    return _kind_of(error)(type(error).__name__)
+
+
+def _kind_of(error: KafkaError | type[KafkaError]) -> type[MessagingError]:
+    is_away = getattr(error, "retriable", False) or isinstance(error, KafkaTimeoutError)
+    return BrokerAwayError if is_away else RefusedByBrokerError
 
 
 async def ping(bootstrap: Bootstrap) -> None:

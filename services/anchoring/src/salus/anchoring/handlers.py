@@ -124,7 +124,7 @@ class Anchor:
         """
         self.standing = None
         self._last.clear()
-        head, etag = await self._bucket.load_head() or await self._create()
+        head, etag = await self._loaded()
         self._require_forward(head)
         if await self._bucket.shows(head):
             edge = domain.open_edge(head, await self._bucket.read_tiles(tiles_for_append(head.size)))
@@ -238,6 +238,23 @@ class Anchor:
             return None
         return Published(Head(head.format, shown.size, base64_of(shown.root), {}, note.decode()))
 
+    async def _loaded(self) -> tuple[Head, str]:
+        """Return the head and its ETag; raises HeadError, nothing written, if it is behind what is shown.
+
+        The head moves first, so it is never behind: else it was put back, and what it leads to would be a
+        second history, written over the first.
+        """
+        found, shown = await self._bucket.load_head(), await self._bucket.shown_size()
+        if shown > _size_of(found):
+            # Another anchoring may have moved both since.
+            found = await self._bucket.load_head()
+        if shown > _size_of(found):
+            raise HeadError(
+                f"the log's head went back to size {_size_of(found)}, and a checkpoint of size {shown} is "
+                "published: docs/operators.md, `The log's head went back`"
+            )
+        return found or await self._create()
+
     async def _create(self) -> tuple[Head, str]:
         head = await asyncio.to_thread(domain.first_head, self._origin, self._signer)
         try:
@@ -328,6 +345,10 @@ class Anchor:
             index.add_void(shard, height)
         else:
             index.add(shard, open_header(note, self._shards[shard]))
+
+
+def _size_of(found: tuple[Head, str] | None) -> int:
+    return 0 if found is None else found[0].size
 
 
 def _within(notes: list[bytes], bytes_max: int) -> list[bytes]:

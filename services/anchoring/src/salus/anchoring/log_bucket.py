@@ -22,9 +22,10 @@ WRITES_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """The published checkpoint: its size, its bytes and its ETag."""
+    """The published checkpoint: its size, its root, its bytes and its ETag."""
 
     size: int
+    root: bytes
     note: bytes
     etag: str
 
@@ -90,13 +91,18 @@ class LogBucket:
             raise HeadError(str(error)) from error
         return {ref: read(ref.level, ref.index, ref.width) for ref in wanted}
 
+    async def shown_size(self) -> int:
+        """Return of which size the published checkpoint is, 0 if there is none; raises as `publish`."""
+        self._published = shown = self._published or await self._read_published()
+        return 0 if shown is None else shown.size
+
     async def shows(self, head: Head) -> bool:
         """Tell whether a checkpoint of the head's size, or a later one, is shown: then all of it is in place.
 
         Raises:
             HeadError: as `publish`.
         """
-        self._published = shown = self._published or await self._read_published(head)
+        self._published = shown = _of_this_tree(self._published or await self._read_published(), head)
         return shown is not None and shown.size >= head.size
 
     async def publish(self, head: Head) -> None:
@@ -109,7 +115,7 @@ class LogBucket:
         """
         note = head.checkpoint.encode()
         while True:
-            shown = self._published or await self._read_published(head)
+            shown = _of_this_tree(self._published or await self._read_published(), head)
             self._published = None
             try:
                 if shown is None:
@@ -124,10 +130,10 @@ class LogBucket:
                         etag = await self._objects.replace(CHECKPOINT_KEY, note, etag)
             except (AlreadyExistsError, ChangedError):
                 continue
-            self._published = _Shown(head.size, note, etag)
+            self._published = _Shown(head.size, head.root_hash, note, etag)
             return
 
-    async def _read_published(self, head: Head) -> _Shown | None:
+    async def _read_published(self) -> _Shown | None:
         try:
             note, etag = await self._objects.get_with_etag(CHECKPOINT_KEY, bytes_max=NOTE_BYTES_MAX)
         except NotFoundError:
@@ -135,12 +141,17 @@ class LogBucket:
         except TooLargeError as error:
             raise HeadError(str(error)) from error
         shown = self._open(note)
-        if shown.size == head.size and shown.root != head.root_hash:
-            raise HeadError(f"the published checkpoint of size {head.size} is of another tree than the head")
-        return _Shown(shown.size, note, etag)
+        return _Shown(shown.size, shown.root, note, etag)
 
     def _open(self, note: bytes) -> Checkpoint:
         try:
             return open_checkpoint(note, self._keys)[0]
         except LedgerError as error:
             raise HeadError(f"the published checkpoint cannot be trusted: {error}") from error
+
+
+def _of_this_tree(shown: _Shown | None, head: Head) -> _Shown | None:
+    """Return what is shown; raises HeadError if the head is of its size and of another tree."""
+    if shown is not None and shown.size == head.size and shown.root != head.root_hash:
+        raise HeadError(f"the published checkpoint of size {head.size} is of another tree than the head")
+    return shown

@@ -25,7 +25,7 @@ from salus.events.keyring import KeyRing
 from salus.events.sharding import Sharding
 from salus.ledger.block import REJECTED_PREFIX, Header, check_succession
 from salus.ledger.errors import BlockError
-from salus.ledger.key_periods import history_of
+from salus.ledger.key_periods import chain_end, history_of
 from salus.ledger.note import split_note
 from salus.ledger.records import Records, timestamp_at
 from salus.sequencer.custody import Chains, Custody
@@ -101,6 +101,7 @@ class ForeignBlocks:
             ForeignBlockError: a block is none that this process would have sealed.
         """
         height = await last_height(self.archive, self.shard)
+        self._require_forward(height)
         if height is None:
             return Chain(None, Cursor.after(None), self.window.new())
         first = self.sealed.first_foreign(height)
@@ -126,6 +127,19 @@ class ForeignBlocks:
         self.sealed.to = height + 1
         cursor = Cursor.after(None if tip is None else tip.header)
         return Chain(tip, replace(cursor, identity=min(cursor.identity, end)), window)
+
+    def _require_forward(self, height: int | None) -> None:
+        """Raise ArchiveDamagedError if the archive has fewer blocks than this process sealed or judged.
+
+        Whoever built on what is left would sign another block of a height that the shard has one of.
+        """
+        end = chain_end(self.shard.verifier)
+        sealed_to = self.sealed.to or 0
+        sealed_to = sealed_to if end is None else min(sealed_to, end)
+        there = 0 if height is None else height + 1
+        if there < sealed_to:
+            why = f"headers {there} to {sealed_to - 1} of shard {self.shard.id} were there and are gone"
+            raise ArchiveDamagedError(why)
 
     async def _replaced(self, known: Tip | None) -> LogReplacedError | None:
         """Return the error if the log is another one than these blocks say; raises ArchiveDamagedError."""
