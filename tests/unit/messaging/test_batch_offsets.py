@@ -20,7 +20,7 @@ from salus.ledger import record_batches
 from salus.ledger.records import Flaw
 from salus.messaging import tolerant
 from salus.messaging.record import MESSAGE_BYTES_MAX
-from salus.messaging.unpacking import As, Corrupt, Mark, Unpacked
+from salus.messaging.unpacking import As, Corrupt, Mark, Missing, Unpacked
 
 AT = TopicPartition("t", 3)
 # A signature header has more than 100 characters behind its name of 15, and a CloudEvent more than 221.
@@ -85,6 +85,8 @@ def seen(data: bytes, form: As, *, first: int = 0) -> tuple[Seen, int]:
     for run in found:
         if isinstance(run, Corrupt):
             return None, found.next_fetch_offset
+        if isinstance(run, Missing):
+            continue
         if form is As.ROWS:
             rows += [(r.offset, r.value, r.flaw) for r in run.records]
         else:
@@ -133,6 +135,36 @@ def test_records_that_stand_elsewhere_are_one_unreadable_record_at_the_batchs_en
     end = 12 + len(deltas)
     assert rows == [*one_leaf(data, end - 1), (end, b"0", None)]
     assert following == end + 1
+
+
+def missing(data: bytes, *, first: int) -> list[tuple[int, int]]:
+    """Return which offsets lack records without a reason; as columns they are the same."""
+    forms = [
+        [
+            (run.first, run.end)
+            for run in Unpacked(
+                AT, fetcher.MemoryRecords(data), None, first, None, Mark(form), True, READ_UNCOMMITTED
+            )
+            if isinstance(run, Missing)
+        ]
+        for form in (As.ROWS, As.COLUMNS)
+    ]
+    assert forms[0] == forms[1]
+    return forms[0]
+
+
+def test_where_records_were_removed_is_said_and_nowhere_else() -> None:
+    # case B9-2, by compaction for half a minute, which nobody noticed
+    whole = batch([0, 1], base=10, last=1) + batch([0], base=12, last=0)
+
+    assert missing(whole, first=10) == missing(whole, first=11) == []
+    assert missing(whole, first=7) == [(7, 10)]
+    assert missing(batch([2, 5], base=10, last=9), first=10) == [(10, 20)]
+    assert missing(batch([2, 5], base=10, last=9), first=15) == [(15, 20)]
+    assert missing(batch([], base=10, last=3, count=0), first=10) == [(10, 14)]
+    assert missing(batch([0], base=10, last=0) + batch([0], base=14, last=0), first=10) == [(11, 14)]
+    # What nobody can read is one record for all of its offsets.
+    assert missing(batch([0, 1000], base=12), first=12) == []
 
 
 def test_records_that_the_broker_removed_leave_holes_and_nothing_more() -> None:

@@ -14,13 +14,14 @@ from salus.ledger.records import STRIDE, Records
 from salus.messaging import (
     ColumnReader,
     CorruptBatchError,
+    MissingRecordsError,
     PartitionMismatchError,
     Reader,
     Record,
     backlog,
     reader,
 )
-from salus.messaging.unpacking import Corrupt, Rows
+from salus.messaging.unpacking import Corrupt, Missing, Rows
 
 BROKEN, SOUND = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -94,6 +95,17 @@ async def test_a_damaged_batch_stops_its_own_partition_until_it_is_whole(
     assert await offsets(made) == [(0, 2)]
     assert (consumer.paused, made.damaged) == (set(), {})
     made.require_whole_topics()
+
+
+async def test_a_topic_of_which_records_are_gone_is_not_whole_and_is_read_on() -> None:
+    consumer = Consumer({SOUND: [rows(SOUND, 0), Missing("t", 1, 1, 4), rows(SOUND, 4)]}, {BROKEN: []})
+    made = reading(consumer)
+
+    assert await offsets(made) == [(1, 0), (1, 4)]
+    with pytest.raises(MissingRecordsError, match="t 1: of the records from offset 1 to 3 some are gone"):
+        made.require_whole_topics()
+    assert await offsets(made) == []
+    assert [*made.missing] == [("t", 1)]
 
 
 async def test_of_the_ends_that_the_broker_said_the_highest_counts() -> None:

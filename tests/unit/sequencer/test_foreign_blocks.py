@@ -31,7 +31,7 @@ from salus.ledger.key_periods import KeyHistory, KeyPeriod
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner, NoteVerifier
 from salus.ledger.records import SIGNATURE_HEADER
-from salus.messaging import Record
+from salus.messaging import MissingRecordsError, Record
 from salus.sequencer.adapters.memory import SilentObserver
 from salus.sequencer.domain import Cursor, identity_position
 from salus.sequencer.errors import ArchiveDamagedError, ForeignBlockError, IdentityLostError, LogReplacedError
@@ -248,6 +248,27 @@ async def test_an_archive_that_has_fewer_blocks_than_this_process_sealed_is_not_
         ended = KeyHistory(NOTE_KEY.name, (KeyPeriod(NOTE_KEY.verifier, 0, left),))
         chain = await restored(replace(sequencer, shard=replace(sequencer.shard, verifier=ended)))
         assert chain.cursor.height == left
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_a_leaf_that_is_gone_from_the_log_accuses_nobody(is_told: bool) -> None:  # noqa: FBT001  # a case
+    # case B9-3, a topic of which compaction removed what was sealed
+    world = World.with_hospital()
+    for n in range(2):
+        world.publish(document(n))
+    await world.seal_everything()
+    world.topics.partitions[AT][0] = None
+    if is_told:
+        world.topics.missing[AT] = MissingRecordsError(*AT, 0, 1)
+    observer = SilentObserver()
+    sequencer = replace(world.sequencer(), observer=observer)
+
+    if is_told:
+        assert (await restored(sequencer)).tip is not None
+        assert [why for _, why in observer.doubtful] == [f"{CLINICAL} 0 0 is gone from the log"]
+    else:
+        with pytest.raises(ForeignBlockError, match="is sealed as accepted, and is no leaf"):
+            await restored(sequencer)
 
 
 async def seal_with(sequencer: Sequencer, world: World) -> None:

@@ -15,7 +15,7 @@ from salus.events.envelope import VALUE_BYTES_MAX
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import NONE, SIGNATURE_HEADER, Flaw, Part, Records, Row, Unkept
 from salus.ledger.signature_header import HEADER_BYTES_MAX
-from salus.messaging import Record
+from salus.messaging import MissingRecordsError, Record
 from salus.sequencer import intake
 from salus.sequencer.adapters.memory import MemoryClock
 from salus.sequencer.domain import Partition
@@ -101,6 +101,7 @@ class EndlessReader:
     """A log whose answers are large and hold one small record each."""
 
     damaged: Mapping[Partition, int] = {}
+    missing: Mapping[Partition, MissingRecordsError] = {}
     seen_ends: Mapping[Partition, int] = {}
     polls = 0
 

@@ -54,6 +54,20 @@ class CorruptBatchError(PermanentError):
         self.offset = offset
 
 
+class MissingRecordsError(PermanentError):
+    """A partition has no records at offsets that it gave: Kafka's compaction, or somebody, removed them."""
+
+    def __init__(self, topic: str, partition: int, first: int, end: int) -> None:
+        super().__init__(
+            f"{topic} {partition}: of the records from offset {first} to {end - 1} some are gone, "
+            "and what came later is there"
+        )
+        self.topic = topic
+        self.partition = partition
+        self.first = first
+        self.end = end
+
+
 class PartitionMismatchError(PermanentError):
     """A topic has other partitions than those that are read."""
 

@@ -24,12 +24,13 @@ from salus.messaging.errors import (
     BrokerAwayError,
     CorruptBatchError,
     MessagingError,
+    MissingRecordsError,
     OutOfRangeError,
     PartitionMismatchError,
     RefusedByBrokerError,
 )
 from salus.messaging.record import NOTHING_RESTORED, Position, Record, RestoredRanges
-from salus.messaging.unpacking import As, Corrupt, Mark, Rows, joined
+from salus.messaging.unpacking import As, Corrupt, Mark, Missing, Rows, joined
 
 tolerant.install()
 unpacking.install()
@@ -64,7 +65,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
     """A consumer without a group, assigned to the given partitions; use it as an async context manager.
 
     Callers may rely on: within a partition records come in offset order, each once, from the start that
-    was given; offsets may skip (transaction markers, compaction, batches that cannot be read). Records of
+    was given; offsets may skip (markers, batches that cannot be read, what is `missing`). Records of
     transactions come as soon as they are there, open, committed or aborted, with a flaw that says so: nothing
     in a topic hides what comes after it. So do records that their senders dated, without a time, but for what
     was `restored`. A partition with a damaged batch is not read on, the others are.
@@ -91,6 +92,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
         self._damaged: dict[Partition, int] = {}
         self._paused: dict[Partition, float] = {}
         self._seen_ends: dict[Partition, int] = {}
+        self._missing: dict[Partition, MissingRecordsError] = {}
         # Where records came from lately, to share out what is read ahead; at first anything may come.
         self._lately = deque(self._starts, maxlen=2 * max(1, len(self._starts)))
 
@@ -169,6 +171,11 @@ class PartitionReader(ABC, Generic[_R, _T]):
         return self._damaged
 
     @property
+    def missing(self) -> Mapping[Partition, MissingRecordsError]:
+        """Where records are gone, the first of each partition: nothing explains that nothing came of them."""
+        return self._missing
+
+    @property
     def seen_ends(self) -> Mapping[Partition, int]:
         """Where each partition ended at least, as the broker said by itself with what `poll` got from it."""
         return self._seen_ends
@@ -181,6 +188,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
         Raises:
             PartitionMismatchError: a topic has others.
             CorruptBatchError: one is not read on.
+            MissingRecordsError: records of one are gone.
         """
         unread = sorted(
             (topic, number)
@@ -192,6 +200,8 @@ class PartitionReader(ABC, Generic[_R, _T]):
             raise PartitionMismatchError(unread=unread)
         for at, offset in self._damaged.items():
             raise CorruptBatchError(*at, offset)
+        for error in self._missing.values():
+            raise error
 
     @property
     def partitions(self) -> list[Partition]:
@@ -203,8 +213,8 @@ class PartitionReader(ABC, Generic[_R, _T]):
         self._open.seek(TopicPartition(at.topic, at.partition), at.offset)
         self._waiting.drop((at.topic, at.partition))
 
-    def _undamaged(self, at: TopicPartition, found: list[_R | Corrupt]) -> list[_R]:
-        """Return what can be read; after that its partition pauses, so that the others go on."""
+    def _undamaged(self, at: TopicPartition, found: list[_R | Missing | Corrupt]) -> list[_R]:
+        """Return what can be read; after damage its partition pauses, so that the others go on."""
         place = at.topic, at.partition
         for run in found:
             if isinstance(run, Corrupt):
@@ -213,9 +223,13 @@ class PartitionReader(ABC, Generic[_R, _T]):
                 self._damaged[place] = run.offset
                 self._paused[place] = monotonic() + DAMAGED_RETRY_S
                 self._open.pause(at)
+            elif isinstance(run, Missing):
+                error = MissingRecordsError(*place, run.first, run.end)
+                _log.error("%s", error)
+                self._missing.setdefault(place, error)
             else:
                 self._damaged.pop(place, None)
-        return [run for run in found if not isinstance(run, Corrupt)]
+        return [run for run in found if not isinstance(run, Corrupt | Missing)]
 
     def _see_ends(self) -> None:
         """Keep the highest: a new leader may know of less for a moment, and has it all the same."""

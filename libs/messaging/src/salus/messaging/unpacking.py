@@ -99,6 +99,20 @@ class Corrupt:
     """The first one that was asked for and did not come."""
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """In the place of records that were there: the partition gave offsets that no record and no marker has.
+
+    The broker takes no batch with fewer records than offsets, and leaves none out between two: so somebody
+    had them removed, by compaction or by hand.
+    """
+
+    topic: str
+    partition: int
+    first: int
+    end: int
+
+
 class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # the library has no types
     """The records of one partition in one answer of the broker.
 
@@ -112,7 +126,7 @@ class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # the library h
         mark = self._value_deserializer
         return self._runs(mark) if isinstance(mark, Mark) else super()._unpack_records()
 
-    def _runs(self, mark: Mark) -> Iterator[Rows | Records | Corrupt]:
+    def _runs(self, mark: Mark) -> Iterator[Rows | Records | Missing | Corrupt]:
         tp = self._tp
         while self._records.has_next():
             batch = _intact(self._records)
@@ -122,6 +136,7 @@ class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # the library h
                 return
             # Control batches, which end transactions, hold no records of anybody.
             run = None if batch.is_control_batch else _run(batch, tp, mark, self.next_fetch_offset)
+            yield from _missing(batch, run, tp, self.next_fetch_offset)
             self.next_fetch_offset = max(self.next_fetch_offset, batch.next_offset)
             if run:
                 yield run
@@ -151,6 +166,27 @@ def _run(batch: Batch, at: TopicPartition, mark: Mark, first: int) -> Rows | Rec
         rows = _unreadable(batch, at)
         return _as_columns(rows, Flaw.UNREADABLE) if is_wide else rows
     return run if is_dated else _undated(run)
+
+
+def _missing(batch: Batch, run: Rows | Records | None, at: TopicPartition, asked: int) -> Iterator[Missing]:
+    """Yield what is missing before a batch and in it, from the offset on that was asked for.
+
+    Of the formats before v2 only the last offset of a batch is certain, and no broker of today writes them.
+    """
+    if not batch.is_v2:
+        return
+    if batch.base_offset > asked:
+        yield Missing(at.topic, at.partition, asked, batch.base_offset)
+    first, end = max(asked, batch.base_offset), batch.next_offset
+    if run is not None and len(run) < end - first and not _is_unreadable(run):
+        yield Missing(at.topic, at.partition, first, end)
+
+
+def _is_unreadable(run: Rows | Records) -> bool:
+    """Tell whether one record stands for all of the batch."""
+    if isinstance(run, Records):
+        return run.flaw is Flaw.UNREADABLE
+    return any(record.flaw is Flaw.UNREADABLE for record in run.records)
 
 
 def _is_dated(batch: Batch, at: TopicPartition, restored: RestoredRanges) -> bool:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from salus.archive.replay import is_filler
 from salus.ledger.records import Placed, Records, records_of
-from salus.messaging import RestoredRanges, is_restored
+from salus.messaging import MissingRecordsError, RestoredRanges, is_restored
 from salus.sequencer.domain import Partition
 from salus.sequencer.ports import Log, LogReader, SingleLogReader
 
@@ -62,6 +62,11 @@ class _UnfilledReader:
     def damaged(self) -> Mapping[Partition, int]:
         """Where a batch is damaged, by partition."""
         return self.reader.damaged
+
+    @property
+    def missing(self) -> Mapping[Partition, MissingRecordsError]:
+        """Where records are gone, by partition."""
+        return self.reader.missing
 
     @property
     def seen_ends(self) -> Mapping[Partition, int]:

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -57,10 +58,11 @@ class Doubt(NamedTuple):
 
 
 class Reread(NamedTuple):
-    """The records of a block's ranges, and where a filler stands for one of its leaves."""
+    """The records of a block's ranges, where fillers stand for its leaves, and since where some are gone."""
 
     records: Sequence[Records]
     fillers: Collection[Place] = ()
+    gone: Mapping[Partition, int] = MappingProxyType({})
 
 
 _GONE = Doubt("the log does not have its records any more")
@@ -220,7 +222,7 @@ class _Review:
         ring = await self.past.at(header.identity[2])
         draft, ours = await self.of.offload(partial(_sealed_again, header, found.records, ring, window))
         same = (draft.root, draft.leaves, draft.accepted) == (header.root, header.leaves, header.accepted)
-        return None if same and ours.equals(table) else self._difference(header, ours, table, found.fillers)
+        return None if same and ours.equals(table) else self._difference(header, ours, table, found)
 
     def _require_position(self, before: Tip | None, header: Header) -> None:
         position = header.identity[2]
@@ -298,7 +300,8 @@ class _Review:
             if any(beginnings[at] > first or ends[at] < end for at, (first, end) in spans.items()):
                 return None
             records = await self._read(header, reader, {at: end for at, (_, end) in spans.items()})
-        return None if records is None else Reread(records, fillers)
+            gone = {at: error.first for at, error in reader.missing.items()}
+        return None if records is None else Reread(records, fillers, gone)
 
     async def _read(
         self, header: Header, reader: LogReader, ends: Mapping[Partition, int]
@@ -316,9 +319,7 @@ class _Review:
                 raise self._wrong(header, f"its ranges hold more than its {header.leaves} records")
         return found
 
-    def _difference(
-        self, header: Header, ours: pa.Table, sealed: pa.Table, fillers: Collection[Place]
-    ) -> Doubt:
+    def _difference(self, header: Header, ours: pa.Table, sealed: pa.Table, found: Reread) -> Doubt:
         """Raise ForeignBlockError, naming the first row that is wrong; return why if none certainly is."""
         doubtful: Doubt | None = None
         rows = [{tuple(row[name] for name in PLACE): row for row in t.to_pylist()} for t in (ours, sealed)]
@@ -327,8 +328,10 @@ class _Review:
             if right == said:
                 continue
             statuses = {"no leaf" if row is None else str(row["status"]) for row in (right, said)}
-            if place in fillers and said is not None and said["status"] != ACCEPTED:
+            if place in found.fillers and said is not None and said["status"] != ACCEPTED:
                 doubtful = doubtful or Doubt(f"{_named(place)} stands for a record that was lost")
+            elif right is None and place[2] >= found.gone.get(place[:2], place[2] + 1):
+                doubtful = doubtful or Doubt(f"{_named(place)} is gone from the log")
             elif statuses & _OF_PACKAGES and len(statuses) > 1:
                 why = f"{_named(place)}: {_shown(said)} there, {_shown(right)} here"
                 doubtful = Doubt(why, differs=True)

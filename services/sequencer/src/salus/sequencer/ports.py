@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from salus.events.keyring import KeyRing
 from salus.ledger.records import Placed, Records
-from salus.messaging import RestoredRanges
+from salus.messaging import MissingRecordsError, RestoredRanges
 from salus.sequencer.domain import Draft, Partition, Rejection
 from salus.sequencer.errors import HaltError
 
@@ -47,6 +47,10 @@ class LogPositions(Protocol):
     @property
     def damaged(self) -> Mapping[Partition, int]:
         """Where a batch is damaged, by partition."""
+
+    @property
+    def missing(self) -> Mapping[Partition, MissingRecordsError]:
+        """Where records are gone, by partition."""
 
     async def positions(self) -> dict[Partition, int]:
         """Return the next offset to be read of each partition."""

@@ -14,6 +14,7 @@ from salus.messaging import (
     Bootstrap,
     ColumnReader,
     MessagingError,
+    MissingRecordsError,
     OutOfRangeError,
     PartitionReader,
     Reader,
@@ -53,6 +54,11 @@ class KafkaReader(Generic[_T]):
     def damaged(self) -> Mapping[Partition, int]:
         """Where a batch is damaged, by partition."""
         return self._reader.damaged
+
+    @property
+    def missing(self) -> Mapping[Partition, MissingRecordsError]:
+        """Where records are gone, by partition."""
+        return self._reader.missing
 
     async def poll(self, *, max_records: int, timeout_ms: int) -> list[_T]:
         """Return the next records, none if none came in time."""

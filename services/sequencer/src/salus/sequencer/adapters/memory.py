@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from salus.events.keyring import KeyRing
 from salus.ledger.records import Records, records_of, timestamp_at
-from salus.messaging import Record, RestoredRanges
+from salus.messaging import MissingRecordsError, Record, RestoredRanges
 from salus.runtime.identity_view import apply_identity_record
 from salus.sequencer.domain import Draft, Partition
 from salus.sequencer.errors import HaltError, LogRefusedError
@@ -59,6 +59,8 @@ class MemoryTopics:
     beginnings: dict[Partition, int] = field(default_factory=dict)
     # Where a batch is damaged: nothing from there on is handed out.
     damaged: dict[Partition, int] = field(default_factory=dict)
+    # Where records are gone, which stand as None among the others.
+    missing: dict[Partition, MissingRecordsError] = field(default_factory=dict)
     # How many records an answer brings that came after the broker had noted where the partition ends.
     unnoted: dict[Partition, int] = field(default_factory=dict)
     # How often the broker is asked until it says that it has them.
@@ -133,6 +135,11 @@ class SingleMemoryReader:
         return {at: o for at, o in self._topics.damaged.items() if self._next.get(at, -1) >= o}
 
     @property
+    def missing(self) -> Mapping[Partition, MissingRecordsError]:
+        """Where records are gone, by partition."""
+        return {at: e for at, e in self._topics.missing.items() if self._next.get(at, -1) >= e.end}
+
+    @property
     def seen_ends(self) -> Mapping[Partition, int]:
         """Where each partition ended when the broker began with its answer."""
         return {at: self._topics.noted_end(at) for at in self._next}
@@ -170,6 +177,11 @@ class MemoryReader:
     def damaged(self) -> Mapping[Partition, int]:
         """Where a batch is damaged, by partition."""
         return self._reader.damaged
+
+    @property
+    def missing(self) -> Mapping[Partition, MissingRecordsError]:
+        """Where records are gone, by partition."""
+        return self._reader.missing
 
     @property
     def seen_ends(self) -> Mapping[Partition, int]:
