@@ -61,6 +61,7 @@ class Login:
             "acr": (),
             "session_s_max": 3600,
             "keys": (self.provider_key,),
+            "sign_on_s_max": 7200,
             "request": UNASKED,
         }
         return ProviderAdded(**(facts | more))

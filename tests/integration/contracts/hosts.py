@@ -14,7 +14,6 @@ from salus.contracts.facts import FactWriter
 from salus.contracts.fold import FoldStore, Follower, open_fold_store, open_follower
 from salus.contracts.ports import Stating
 from salus.contracts.testing.host_promises import HELD_KEYS, HeldKeys
-from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner
 from salus.messaging import Topic, ensure_topics
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_identity_view
@@ -86,6 +85,6 @@ async def running_replica(
         ) as follower,
     ):
         own_key = OwnKey(identity, root, role="identity")
-        writer = FactWriter(publisher, follower, own_key, catalogue=CATALOGUE, network=network.origin)
+        writer = FactWriter(publisher, follower, own_key, ring=lambda: identity.ring)
         host = ContractHost(HELD_KEYS, follower=follower, store=store, writer=writer)
         yield Replica(host, follower, identity, store)

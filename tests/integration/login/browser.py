@@ -9,9 +9,14 @@ import httpx
 STEPS_MAX = 20
 
 
-async def log_in(url: str, name: str) -> str:
-    """Log in at the address that `salus login` shows, and return where the browser is sent then."""
+async def log_in(url: str, name: str, cookies: httpx.Cookies | None = None) -> str:
+    """Log in at the address that `salus login` shows, and return where the browser is sent then.
+
+    Whose `cookies` are kept is signed on afterwards.
+    """
     async with httpx.AsyncClient(trust_env=False, timeout=60) as browser:
+        if cookies is not None:
+            browser.cookies.jar = cookies.jar
         answer = await browser.get(url)
         for _ in range(STEPS_MAX):
             if answer.is_redirect:

@@ -7,11 +7,11 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -19,7 +19,13 @@ HERE = Path(__file__).parent
 PLACE = HERE.parents[2] / ".venv" / "salus-login"
 INSTALL_S_MAX = 280
 STARTS_S_MAX = 60
-StartProvider = Callable[[Mapping[str, str]], Coroutine[Any, Any, str]]
+
+
+class StartProvider(Protocol):
+    """Starts the provider."""
+
+    def __call__(self, people: Mapping[str, str], *, age_s: int = 0) -> Coroutine[Any, Any, str]:
+        """Return its issuer; `people` have these DIDs, and have signed on so long ago."""
 
 
 def tool(name: str) -> str:
@@ -54,14 +60,14 @@ async def start_provider(installed: Path) -> AsyncIterator[StartProvider]:
     """Return what starts the provider, at which the people of these names have these DIDs: its issuer."""
     async with AsyncExitStack() as running:
 
-        async def start(people: Mapping[str, str]) -> str:
-            return await running.enter_async_context(_provider(installed, people))
+        async def start(people: Mapping[str, str], *, age_s: int = 0) -> str:
+            return await running.enter_async_context(_provider(installed, people, age_s))
 
         yield start
 
 
 @asynccontextmanager
-async def _provider(folder: Path, people: Mapping[str, str]) -> AsyncIterator[str]:
+async def _provider(folder: Path, people: Mapping[str, str], age_s: int) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
         tool("node"),
         "provider.mjs",
@@ -69,7 +75,7 @@ async def _provider(folder: Path, people: Mapping[str, str]) -> AsyncIterator[st
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "PEOPLE": json.dumps(dict(people))},
+        env={**os.environ, "PEOPLE": json.dumps(dict(people)), "AGE_S": str(age_s)},
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import secrets
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.integration.login.browser import log_in
 from tests.integration.login.conftest import StartProvider
+from tests.integration.login.machine import Machine
 
 from salus.cli.exits import Exit
 from salus.cli.openid import exchange_code, metadata_of
@@ -32,47 +29,6 @@ from salus.events.sessions import nonce_of
 from salus.events.token_exchange import form_of
 from salus.identity.__main__ import SERVICE
 from salus.identity.settings import Settings
-
-SHOWN_S_MAX = 120
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where `salus` is run, with this state folder."""
-
-    state: Path
-
-    async def start(self, *words: str | Path) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "salus.cli", *map(str, words)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "SALUS_STATE": str(self.state), "COLUMNS": "200"},
-        )
-
-    async def run(self, *words: str | Path) -> tuple[int, str, str]:
-        process = await self.start(*words)
-        out, err = await process.communicate()
-        return process.returncode or 0, out.decode(), err.decode()
-
-    async def done(self, *words: str | Path) -> str:
-        code, out, err = await self.run(*words)
-        assert code == 0, f"{words}: {err}"
-        return out
-
-    async def log_in(self, name: str, *words: str) -> tuple[int, str, str]:
-        """Run `salus login`, and do with the address that it shows what somebody does in a browser."""
-        process = await self.start("login", "north", "--no-browser", *words)
-        assert process.stderr is not None
-        async with asyncio.timeout(SHOWN_S_MAX):
-            shown = (await process.stderr.readline()).decode()
-            redirected = await log_in("http" + shown.partition("http")[2].strip(), name)
-            async with httpx.AsyncClient(trust_env=False, timeout=60) as browser:
-                await browser.get(redirected.replace("state=", "state=x"))
-                await browser.get(redirected)
-            out, err = await process.communicate()
-        return process.returncode or 0, out.decode(), err.decode()
 
 
 @pytest.fixture
@@ -112,6 +68,7 @@ async def id_token_for(key: Ed25519PrivateKey, issuer: str, *, network: str) -> 
         "nonce": nonce_of(thumbprint_of(key.public_key()), network=network),
         "code_challenge": base64url(sha256(verifier.encode()).digest()),
         "code_challenge_method": "S256",
+        "max_age": "3600",
     }
     back = await log_in(f"{metadata.authorization_endpoint}?{urlencode(asked)}", "nora")
     form = {

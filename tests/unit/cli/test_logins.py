@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import msgspec
@@ -16,6 +17,8 @@ from tests.unit.events.samples import NOON
 
 from salus.cli import openid
 from salus.cli.exits import CommandError
+from salus.cli.login_providers import ProviderFacts
+from salus.cli.logins import Login
 from salus.cli.loopback import LoopbackRedirect
 from salus.cli.openid import ProviderMetadata, keys_of, metadata_of, require_safe
 from salus.cli.request_acts import act_of
@@ -149,6 +152,50 @@ def test_a_session_is_kept_for_its_owner_alone_and_forgotten(tmp_path: Path) -> 
             session_file(folder, name)
 
 
+def provider(**facts: Any) -> ProviderFacts:
+    told: dict[str, Any] = {
+        "provider": "north",
+        "member": "did:web:north.example",
+        "issuer": ISSUER,
+        "client": "salus",
+        "did_claim": "salus_did",
+        "acr": (),
+        "session_s_max": 600,
+        "keys": (),
+    }
+    return ProviderFacts(**(told | facts))
+
+
+@pytest.mark.parametrize(
+    ("facts", "step_up", "asked"),
+    [
+        ({}, False, {}),
+        ({"sign_on_s_max": 7200}, False, {"max_age": "7200"}),
+        ({"sign_on_s_max": 7200, "acr": ("high",)}, False, {"max_age": "7200", "acr_values": "high"}),
+        ({"sign_on_s_max": 7200}, True, {"max_age": "300", "prompt": "login"}),
+        (
+            {"sign_on_s_max": 7200, "step_up_acr": ("higher", "highest")},
+            True,
+            {"max_age": "300", "prompt": "login", "acr_values": "higher highest"},
+        ),
+        (
+            {"sign_on_s_max": 0, "acr": ("high", "higher"), "step_up_acr": ("higher", "odd")},
+            True,
+            {"max_age": "300", "prompt": "login", "acr_values": "higher"},
+        ),
+    ],
+)
+def test_a_provider_is_asked_for_a_login_as_fresh_and_strong_as_is_needed(
+    facts: dict[str, Any], asked: dict[str, str], *, step_up: bool
+) -> None:
+    one = Login(Ed25519PrivateKey.generate(), "state", "verifier", step_up=step_up)
+    url = one.url(provider(**facts), METADATA, redirect="http://127.0.0.1:1/callback", network="n")
+    query = dict(parse_qsl(urlsplit(url).query))
+
+    assert {name: query[name] for name in ("max_age", "prompt", "acr_values") if name in query} == asked
+    assert query["code_challenge_method"] == "S256"
+
+
 def test_the_second_operator_sees_who_would_log_in_where_and_by_which_keys() -> None:
     key = {"kid": "f", "alg": "ES256", "x": EC["x"], "y": EC["y"]}
     body = {
@@ -159,6 +206,8 @@ def test_the_second_operator_sees_who_would_log_in_where_and_by_which_keys() -> 
         "did_claim": "salus_did",
         "acr": ["high"],
         "session_s_max": 600,
+        "sign_on_s_max": 7200,
+        "step_up_acr": ["higher"],
         "keys": [key],
     }
     shown = [
@@ -166,8 +215,18 @@ def test_the_second_operator_sees_who_would_log_in_where_and_by_which_keys() -> 
         text_of(act_of(request_of({"keys": [key]}, target="/providers/north/keys", party=None), at=NOON)),
     ]
 
-    for told in (ISSUER, "north", "did:web:north.example", "salus_did", "salus", "high", "600", "ES256 f"):
+    for told in (
+        ISSUER,
+        "north",
+        "did:web:north.example",
+        "salus_did",
+        "salus",
+        "high",
+        "600",
+        "7200",
+        "higher",
+    ):
         assert told in shown[0]
-    assert "ES256 f" in shown[1]
+    assert all("ES256 f" in told for told in shown)
     with pytest.raises(CommandError):
         act_of(request_of(body | {"note": "x"}, target="/providers", party=None), at=NOON)

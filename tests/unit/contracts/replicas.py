@@ -299,7 +299,7 @@ async def replica(
         reader = cast("Reader", TopicReader(topic, (await store.positions())[AT]))
         follower = Follower(reader, store=store, identity=view, contracts=[SUBJECTS], reactors=[reactor])
         publisher, own_key = TopicWriter(topic), OwnKey()
-        writer = FactWriter(publisher, follower, own_key, catalogue=CATALOGUE, network=NETWORK)
+        writer = FactWriter(publisher, follower, own_key, ring=lambda: view.ring)
         host = ContractHost(SUBJECTS, follower=follower, store=store, writer=writer)
         made = ReactorHost(
             reactor,

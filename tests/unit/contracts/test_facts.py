@@ -11,12 +11,16 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 from tests.asking import NETWORK, UNASKED, truly_asked
+from tests.unit.events.test_sessions import NOON
+from tests.unit.events.test_step_up import asked, entered
 
 from salus.contracts.contract import NameTakenError
+from salus.contracts.facts import FactWriter
 from salus.contracts.testing.faults import Fault
 from salus.contracts.testing.host_promises import HELD_KEYS, HeldKeys
 from salus.contracts.testing.memory import MemoryTopics
 from salus.events.contexts import CATALOGUE
+from salus.events.contexts.consent import PatientLinked
 from salus.events.contexts.identity import KeyRevoked, RoleGranted
 from salus.events.contexts.storage import ReadRefused
 from salus.events.did import LocalSigner
@@ -69,6 +73,22 @@ async def test_a_statement_that_is_not_known_to_stand_is_a_problem(
     assert await refused(made.replica().writer.state(STATEMENT, subject=PATIENT)) == (status, code)
     made.arrive()
     assert made.applied == [STATEMENT] * (fault is Fault.LATE)
+
+
+async def test_what_takes_a_login_of_a_moment_ago_is_refused_before_it_is_stated() -> None:
+    town, session = entered(step_up_acr=("two-factors", "token"))
+    made = topics()
+    writer = FactWriter(made, made.replica(), made, ring=lambda: town.ring, now=lambda: NOON)
+    linked = asked(PatientLinked(patient=PATIENT, did=CALLER.did, request=UNASKED), session, at=NOON)
+    with pytest.raises(ProblemError) as caught:
+        await writer.write(linked, subject=PATIENT, expected_version=0)
+
+    assert (caught.value.status, caught.value.code) == (401, "insufficient-user-authentication")
+    assert caught.value.extra == {"max_age": 300, "acr_values": ["two-factors", "token"]}
+    challenge = caught.value.headers["WWW-Authenticate"]
+    assert challenge.startswith('Bearer error="insufficient_user_authentication", error_description="')
+    assert challenge.endswith(', acr_values="two-factors token", max_age="300"')
+    assert made.records == {}
 
 
 async def test_a_service_whose_key_does_not_sign_states_nothing() -> None:

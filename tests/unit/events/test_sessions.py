@@ -185,7 +185,7 @@ _BAD_TOKENS: dict[str, tuple[Callable[[Login], Any], str]] = {
     "issued to another": (lambda x: x.claims.update(azp="other"), "provider-unknown"),
     "expired": (lambda x: x.claims.update(exp=_S - 60), "id-token-expired"),
     "found later": (
-        lambda x: x.claims.update(iat=_S - 400, exp=_S + 900, auth_time=None),
+        lambda x: x.claims.update(iat=_S - 400, exp=_S + 900, auth_time=_S - 400),
         "id-token-expired",
     ),
     "of the future": (lambda x: x.claims.update(iat=_S + 60), "id-token-expired"),
@@ -195,6 +195,8 @@ _BAD_TOKENS: dict[str, tuple[Callable[[Login], Any], str]] = {
     "without a nonce": (lambda x: x.claims.update(nonce=None), "id-token-invalid"),
     "for another key": (lambda x: x.claims.update(nonce="abc"), "key-not-of-login"),
     "in another network": (lambda x: vars(x).update(network="salus.example/other"), "key-not-of-login"),
+    "that tells not when she signed on": (lambda x: x.claims.update(auth_time=None), "auth-time-missing"),
+    "of a single sign-on of weeks ago": (lambda x: x.claims.update(auth_time=_S - 7201), "sign-on-too-old"),
     "looked at after it was issued": (
         lambda x: x.claims.update(auth_time=_S + 5),
         "id-token-invalid",

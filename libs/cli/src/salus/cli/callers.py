@@ -13,6 +13,7 @@ import typer
 
 from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
+from salus.cli.refusal_advice import ADVICE
 from salus.cli.service_answers import read_answer
 from salus.cli.session_keys import load_session
 from salus.cli.state import require_service, running_folder
@@ -150,12 +151,16 @@ async def call(
     """Send one request and return the answer.
 
     Raises:
-        CommandError: the service does not answer, or answered with a problem; its code is in the message.
+        CommandError: the service does not answer, or answered with a problem; its code is in the message,
+            with what to do next.
     """
     url = require_service(platform, service)
     content = None if body is None else json_body(body)
     auth = None if signer is None else signing(signer, service, platform.network)
-    return await send(service, url, method, path, auth=auth, content=content, query=query)
+    try:
+        return await send(service, url, method, path, auth=auth, content=content, query=query)
+    except RefusedError as error:
+        raise advised(error) from None
 
 
 async def send(
@@ -249,6 +254,14 @@ def refusal(service: str, answer: httpx.Response) -> CommandError:
     if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
         return CommandError(Exit.NOT_RUNNING, sentence)
     return RefusedError(sentence, problem=code)
+
+
+def advised(error: RefusedError, *, approved: bool = False) -> RefusedError:
+    """Return the refusal with what to do next, if there is advice on its code; `approved`: by somebody."""
+    advice = ADVICE.get(error.problem)
+    if approved and error.problem == "second-operator-needed":
+        advice = "who approved it is none, or is of your organisation: see `salus party list --role operator`"
+    return error if advice is None else RefusedError(f"{error}; next: {advice}", problem=error.problem)
 
 
 def _fields(errors: object) -> str:

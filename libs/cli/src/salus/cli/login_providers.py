@@ -36,6 +36,8 @@ class ProviderFacts(msgspec.Struct, frozen=True):
     acr: tuple[str, ...]
     session_s_max: int
     keys: tuple[ProviderKey, ...]
+    sign_on_s_max: int | None = None
+    step_up_acr: tuple[str, ...] = ()
 
 
 class _Providers(msgspec.Struct, frozen=True):
@@ -64,6 +66,16 @@ def add(
     session_s_max: Annotated[
         int, typer.Option("--session-s-max", min=60, max=86_400, help="How long a session lasts.")
     ] = HOURS_8,
+    sign_on_s_max: Annotated[
+        int,
+        typer.Option(
+            "--sign-on-s-max", min=0, max=2_592_000, help="Who signed on there longer ago logs in anew."
+        ),
+    ] = HOURS_8,
+    step_up_acr: Annotated[
+        list[str] | None,
+        typer.Option(help="A level that is enough for what takes a fresh login; give each. None: any is."),
+    ] = None,
     jwks: Jwks = None,
 ) -> None:
     """Let people of a member log in at an OpenID provider; two operators do this.
@@ -79,6 +91,8 @@ def add(
         "did_claim": did_claim,
         "acr": acr or [],
         "session_s_max": session_s_max,
+        "sign_on_s_max": sign_on_s_max,
+        "step_up_acr": step_up_acr or [],
         "keys": msgspec.to_builtins(asyncio.run(_keys(issuer, jwks))),
     }
     command.run(f"people of {body['member']} log in at {name}", target=target_of("providers"), body=body)
@@ -92,11 +106,15 @@ def list_providers(directory: Directory = None, identity: IdentityUrl = None, as
     if as_json:
         emit(msgspec.to_builtins(told))
         return
-    table = Table("name", "issuer", "client", "levels", "keys", box=None, header_style="bold")
+    table = Table(
+        "name", "issuer", "client", "levels", "signed on", "step up", "keys", box=None, header_style="bold"
+    )
     table.add_column("member", no_wrap=True)
     for one in told:
         kids = ", ".join(key.kid for key in one.keys)
-        table.add_row(one.provider, one.issuer, one.client, ", ".join(one.acr) or "any", kids, one.member)
+        fresh = ("never", "never") if one.sign_on_s_max is None else _freshness(one)
+        levels = ", ".join(one.acr) or "any"
+        table.add_row(one.provider, one.issuer, one.client, levels, *fresh, kids, one.member)
     out.print(table)
 
 
@@ -131,6 +149,10 @@ def withdraw(
 ) -> None:
     """Let nobody log in there any more, and end the sessions that it gave, at once."""
     command.run(f"nobody logs in at {name} any more", target=target_of("providers", name, "withdraw"))
+
+
+def _freshness(provider: ProviderFacts) -> tuple[str, str]:
+    return f"{provider.sign_on_s_max} s", ", ".join(provider.step_up_acr) or "any"
 
 
 async def _keys(issuer: str, jwks: str | None) -> tuple[ProviderKey, ...]:

@@ -16,7 +16,7 @@ import msgspec
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from salus.cli.callers import CALL_S_MAX, answering, json_body
+from salus.cli.callers import CALL_S_MAX, RefusedError, answering, json_body
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import shown, styled
 from salus.cli.exits import CommandError, Exit
@@ -33,6 +33,7 @@ from salus.client.dpop import make_proof
 from salus.events.did import LocalSigner
 from salus.events.dpop import base64url, thumbprint_of
 from salus.events.sessions import nonce_of
+from salus.events.step_up import LOGIN_S_MAX as STEP_UP_S_MAX
 from salus.events.token_exchange import form_of
 
 LOGIN_S_MAX = 300
@@ -54,12 +55,14 @@ class _Problem(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class _Login:
+class Login:
     """One login: the session's key, and what ties the provider's answers to it."""
 
     key: Ed25519PrivateKey
     state: str
     verifier: str
+
+    step_up: bool = False
 
     def url(self, provider: ProviderFacts, metadata: ProviderMetadata, *, redirect: str, network: str) -> str:
         """Return where a browser goes."""
@@ -72,9 +75,25 @@ class _Login:
             "nonce": nonce_of(thumbprint_of(self.key.public_key()), network=network),
             "code_challenge": base64url(sha256(self.verifier.encode()).digest()),
             "code_challenge_method": "S256",
-        } | ({"acr_values": " ".join(provider.acr)} if provider.acr else {})
+        } | self._wanted(provider)
         joint = "&" if "?" in metadata.authorization_endpoint else "?"
         return f"{metadata.authorization_endpoint}{joint}{urlencode(asked)}"
+
+    def _wanted(self, provider: ProviderFacts) -> dict[str, str]:
+        """Return how fresh and strong the login is to be; `max_age` lets the provider say `auth_time`."""
+        levels, wanted = provider.acr, {}
+        if self.step_up:
+            levels = _enough_for_both(provider)
+            wanted = {"max_age": str(STEP_UP_S_MAX), "prompt": "login"}
+        elif provider.sign_on_s_max is not None:
+            wanted = {"max_age": str(provider.sign_on_s_max)}
+        return wanted | ({"acr_values": " ".join(levels)} if levels else {})
+
+
+def _enough_for_both(provider: ProviderFacts) -> tuple[str, ...]:
+    """Return the levels that step up; those alone that are enough to log in, if the network wants some."""
+    levels = provider.step_up_acr or provider.acr
+    return tuple(level for level in levels if not provider.acr or level in provider.acr)
 
 
 def login(
@@ -84,13 +103,26 @@ def login(
         int, typer.Option(min=0, max=65535, help="Port of this machine that the browser comes back to.")
     ] = 0,
     browser: Annotated[bool, typer.Option(help="Open a browser; the address is shown anyhow.")] = True,
+    step_up: Annotated[
+        bool,
+        typer.Option(
+            "--step-up", help="Log in anew though you are signed on, for emergencies, erasures and links."
+        ),
+    ] = False,
     directory: Directory = None,
     identity: IdentityUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Log in at a provider of the network; afterwards `--as NAME` signs with the key of the session."""
+    """Log in at a provider of the network; afterwards `--as NAME` signs with the key of the session.
+
+    A session of that name which was open here is ended.
+    """
     network = NetworkAccess.of(directory, identity)
-    asyncio.run(_log_in(network, provider, name, port=port, browser=browser, as_json=as_json))
+    before = load_session(network.folder, name)
+    ways = _Ways(port=port, browser=browser, step_up=step_up)
+    asyncio.run(_log_in(network, provider, name, ways, as_json=as_json))
+    if before is not None:
+        _end_before(network, before)
 
 
 def logout(
@@ -103,24 +135,47 @@ def logout(
     session = load_session(network.folder, name)
     if session is None:
         raise CommandError(Exit.USAGE, f"NAME: there is no session called {shown(name)} here")
-    signer = LocalSigner(session.key, session.key_id)
-    body = json_body({"key_id": session.key_id, "reason": "left"})
-    line = RequestLine("POST", target_of("parties", signer.did, "keys", "revoke"), body)
-    asyncio.run(network.command(line, signer=signer))
+    asyncio.run(_end(network, session, reason="left"))
     forget_session(network.folder, name)
     out.print(f"the session {name} is over", highlight=False, soft_wrap=True)
 
 
-async def _log_in(  # the options
-    network: NetworkAccess, provider: str, name: str, *, port: int, browser: bool, as_json: bool
-) -> None:
+@dataclass(frozen=True)
+class _Ways:
+    """How somebody logs in."""
+
+    port: int
+    browser: bool
+    step_up: bool
+
+
+async def _end(network: NetworkAccess, session: SessionKey, *, reason: str) -> None:
+    signer = LocalSigner(session.key, session.key_id)
+    body = json_body({"key_id": session.key_id, "reason": reason})
+    line = RequestLine("POST", target_of("parties", signer.did, "keys", "revoke"), body)
+    await network.command(line, signer=signer)
+
+
+def _end_before(network: NetworkAccess, before: SessionKey) -> None:
+    """End a session whose key is not here any more, if it is not over by its time."""
+    try:
+        asyncio.run(_end(network, before, reason="rotated"))
+    except CommandError as error:
+        if isinstance(error, RefusedError) and error.problem == "unauthenticated":
+            return
+        err.print(styled("the session before was not ended: {}", error), soft_wrap=True, highlight=False)
+
+
+async def _log_in(network: NetworkAccess, provider: str, name: str, ways: _Ways, *, as_json: bool) -> None:
     facts = await provider_facts(network, provider)
     metadata = await metadata_of(facts.issuer)
-    one = _Login(Ed25519PrivateKey.generate(), secrets.token_urlsafe(32), secrets.token_urlsafe(48))
-    with LoopbackRedirect(one.state, facts.issuer, port) as redirect:
+    one = Login(
+        Ed25519PrivateKey.generate(), secrets.token_urlsafe(32), secrets.token_urlsafe(48), ways.step_up
+    )
+    with LoopbackRedirect(one.state, facts.issuer, ways.port) as redirect:
         url = one.url(facts, metadata, redirect=redirect.url, network=network.origin)
         err.print(styled("log in with a browser on this machine: {}", url), soft_wrap=True, highlight=False)
-        if browser:
+        if ways.browser:
             webbrowser.open(url)
         code = await asyncio.to_thread(redirect.wait, seconds=LOGIN_S_MAX)
         form = {

@@ -11,9 +11,16 @@ from urllib.parse import quote
 import msgspec
 import typer
 
-from salus.cli.callers import NotSentError, RefusedError, origin_of, send, signer_in, signing
+from salus.cli.callers import (
+    NotSentError,
+    RefusedError,
+    advised,
+    origin_of,
+    send,
+    signer_in,
+    signing,
+)
 from salus.cli.exits import CommandError, Exit
-from salus.cli.refusal_advice import advised
 from salus.cli.service_answers import AnswerError, read_answer
 from salus.cli.state import require_service, running_platform
 from salus.client.auth import RequestLine

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from salus.cli.callers import RefusedError
-
 ADVICE: Mapping[str, str] = {
     "already-expelled": "an organisation that comes back registers under another DID: `salus party register`",
     "already-suspended": "there is nothing to do; `salus member list` says why",
@@ -13,6 +11,8 @@ ADVICE: Mapping[str, str] = {
     "ask for a new one",
     "did-lookalike": "write the DID as it is registered",
     "did-not-of-member": "let an operator register it, or choose a DID below the member's own",
+    "insufficient-user-authentication": "`salus login PROVIDER --step-up`, with the --name of the session, "
+    "and the command again",
     "key-in-use": "a key belongs to one party: make a new one",
     "key-not-proven": "the new key's holder runs `salus party prove-key` again, with the same --member "
     "and the --network of this one",
@@ -49,11 +49,3 @@ ADVICE: Mapping[str, str] = {
     "wrong-epoch": "somebody assigned partitions since: run the command again",
     "unknown-party": "`salus party list` shows who is registered",
 }
-
-
-def advised(error: RefusedError, *, approved: bool = False) -> RefusedError:
-    """Return the refusal with what to do next, if there is advice on its code; `approved`: by somebody."""
-    advice = ADVICE.get(error.problem)
-    if approved and error.problem == "second-operator-needed":
-        advice = "who approved it is none, or is of your organisation: see `salus party list --role operator`"
-    return error if advice is None else RefusedError(f"{error}; next: {advice}", problem=error.problem)

@@ -87,8 +87,10 @@ class _Provider(_Body, frozen=True, forbid_unknown_fields=True):
     client: str
     did_claim: str
     session_s_max: int
+    sign_on_s_max: int
     keys: tuple[ProviderKey, ...]
     acr: tuple[str, ...] = ()
+    step_up_acr: tuple[str, ...] = ()
 
 
 class _ProviderKeys(_Body, frozen=True, forbid_unknown_fields=True):
@@ -274,11 +276,14 @@ def _activates_policies(name: str, asked: Asked, request: ApprovalRequest, _at: 
 
 def _adds_provider(name: str, asked: Asked, _request: ApprovalRequest, _at: datetime) -> Act:
     body = _body(asked, _Provider)
+    acr, again = (", ".join(those) or "the provider likes" for those in (body.acr, body.step_up_acr))
     lines = [
         styled("[bold]let people log in at[/] {}, called {}", body.issuer, body.provider),
         styled("  who act for {}, as its claim {} names them", body.member, body.did_claim),
         styled("  with the client {}, for {} s", body.client, body.session_s_max),
-        styled("  authenticated as {}", ", ".join(body.acr) or "the provider likes"),
+        styled(
+            "  authenticated as {}, {} s before at most; to step up as {}", acr, body.sign_on_s_max, again
+        ),
         *_provider_key_lines(body.keys),
     ]
     return Act(name, body.provider, tuple(lines))
@@ -292,11 +297,8 @@ def _replaces_provider_keys(name: str, asked: Asked, _request: ApprovalRequest, 
 def _withdraws_provider(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:
     if request.body is not None:
         raise CommandError(Exit.NO, "body: a withdrawal has none: do not approve what is not shown")
-    lines = (
-        styled("[bold]let nobody log in at[/] {}", asked.path[1]),
-        styled("  and end the sessions that it gave"),
-    )
-    return Act(name, asked.path[1], lines)
+    said = styled("[bold]let nobody log in at[/] {}", asked.path[1])
+    return Act(name, asked.path[1], (said, styled("  and end the sessions that it gave")))
 
 
 def _provider_key_lines(keys: tuple[ProviderKey, ...]) -> list[Text]:

@@ -24,6 +24,7 @@ from salus.cli.callers import (
     KeyId,
     NotSentError,
     RefusedError,
+    advised,
     answering,
     call,
     refusal,
@@ -47,7 +48,6 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.outputs import Force, Output, Sink, hand_over, handing_over, printing, require_place
 from salus.cli.own_types import catalogue_for
-from salus.cli.refusal_advice import advised
 from salus.cli.service_answers import checked_answer, read_answer
 from salus.cli.state import require_service, running_platform
 from salus.cli.transfer_bar import transfer_bar

@@ -170,9 +170,7 @@ async def open_dependencies(
             store=store,
             follower=follower,
             own_key=own_key,
-            writer=FactWriter(
-                publisher, follower, own_key, catalogue=ring.ring.catalogue, network=network.origin
-            ),
+            writer=FactWriter(publisher, follower, own_key, ring=lambda: ring.ring),
             authenticate=Authenticator(
                 ring,
                 service=manifest.name,

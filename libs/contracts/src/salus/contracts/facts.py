@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import assert_never
 
 import structlog
 
 from salus.client import ClientError
 from salus.contracts.ports import Fold, OwnSigningKey, Stating
-from salus.events.accountability import require_asked
-from salus.events.catalogue import Catalogue
+from salus.events.accountability import missing_step_up, require_asked
 from salus.events.effect import Applied, Outcome, Refused, Unknown, WithoutEffect
 from salus.events.errors import RejectedError
 from salus.events.event_types import EventData
+from salus.events.keyring import KeyRing
 from salus.events.requests import SIGNED, RequestedData
 from salus.messaging import MessagingError
+from salus.runtime.auth import step_up_problem
 from salus.runtime.problems import ProblemError
 
 _log = structlog.get_logger()
@@ -23,7 +26,8 @@ _log = structlog.get_logger()
 class FactWriter:
     """Publishes facts of one service and waits until the fold says what became of them.
 
-    Callers may rely on: nothing is published while the service's own key does not sign.
+    Callers may rely on: nothing is published while the service's own key does not sign, nor what everybody
+    would reject for its request. `ring` has who is who, as far as the service has folded it.
     """
 
     def __init__(
@@ -32,20 +36,21 @@ class FactWriter:
         follower: Fold,
         own_key: OwnSigningKey,
         *,
-        catalogue: Catalogue,
-        network: str,
+        ring: Callable[[], KeyRing],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._publisher = publisher
         self._follower = follower
         self._own_key = own_key
-        self._catalogue = catalogue
-        self._network = network
+        self._ring = ring
+        self._now = now
 
     async def write(self, data: EventData, *, subject: str, expected_version: int | None = None) -> Outcome:
         """Publish a fact and return its outcome, once it is folded.
 
         Raises:
-            ProblemError: 503 `service-key-invalid`, 422 `invalid-request`; nothing was published.
+            ProblemError: 503 `service-key-invalid`, 422 `invalid-request`, 401
+                `insufficient-user-authentication`; nothing was published.
             UnreadRecordError: nothing was published; see `OwnKey.require_for`.
         """
         self._own_key.require_for(subject)
@@ -79,11 +84,14 @@ class FactWriter:
     def _require_asked(self, data: EventData) -> None:
         if not isinstance(data, RequestedData) or data.request.authentication != SIGNED:
             return
+        ring = self._ring()
         try:
-            require_asked(data, catalogue=self._catalogue, network=self._network)
+            require_asked(data, catalogue=ring.catalogue, network=ring.network)
         except RejectedError as error:
             # Everybody would reject the event. The caller hears it as a fault of the request, which it is.
             raise ProblemError(422, "invalid-request", error.detail) from None
+        if (needed := missing_step_up(data, ring=ring, at=self._now())) is not None:
+            raise step_up_problem(needed)
 
 
 def failed(outcome: WithoutEffect | Refused | Unknown) -> ProblemError:

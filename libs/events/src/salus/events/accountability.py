@@ -31,10 +31,11 @@ from salus.events.errors import RULE_FAULTS, Reason, RejectedError
 from salus.events.event_types import type_of
 from salus.events.governance import SECONDED, objection_to_governing
 from salus.events.keyring import KeyRing
-from salus.events.parties import KnownKey
+from salus.events.logins import SessionKey
 from salus.events.requests import ID_TOKEN, SERVICE, SIGNED, Request, RequestedData
 from salus.events.sessions import LoginError, require_form
 from salus.events.signed_request import Asked
+from salus.events.step_up import StepUpNeeded, needed_for
 from salus.events.verification_keys import verifies
 
 # How long a transfer may take: its token was current when it began.
@@ -100,7 +101,7 @@ def _require_authentic(
         _require_own(event, request)
     elif request.authentication == SIGNED:
         signed = require_asked(data, catalogue=ring.catalogue, network=ring.network, read=proofs.read)
-        _require_signed(event, signed, request, ring=ring, judged_at=at, verify=proofs.verify)
+        _require_signed(event, signed, data, ring=ring, judged_at=at, verify=proofs.verify)
     else:
         raise _refused("an authentication that nobody here can verify")
 
@@ -197,9 +198,15 @@ def _require_exchanged(data: SessionOpened, catalogue: Catalogue) -> None:
 
 
 def _require_signed(  # noqa: PLR0913  # a request, and what it is judged by
-    event: Event, signed: Signed, request: Request, *, ring: KeyRing, judged_at: datetime, verify: Verifies
+    event: Event,
+    signed: Signed,
+    data: RequestedData,
+    *,
+    ring: KeyRing,
+    judged_at: datetime,
+    verify: Verifies,
 ) -> None:
-    claims, at = signed.claims, event.envelope.time
+    request, claims, at = data.request, signed.claims, event.envelope.time
     # A transfer may outlast the token that began it; then it was current when the transfer began.
     late_s_max = STATING_S_MAX + (TRANSFER_S_MAX if event.type.transfer else 0)
     stated_s = at.timestamp()
@@ -217,7 +224,7 @@ def _require_signed(  # noqa: PLR0913  # a request, and what it is judged by
     if claims.iss != request.by or not is_signed:
         raise _refused("the token is not signed by who is said to have asked")
     if (session := ring.logins.keys.get(signed.kid)) is not None:
-        _require_in_session(event, session, judged_at=judged_at)
+        _require_in_session(event, data, session, judged_at=judged_at)
     second = None
     if request.approval is not None:
         try:
@@ -237,7 +244,9 @@ def _require_signed(  # noqa: PLR0913  # a request, and what it is judged by
         raise _refused("the caller acts for no such member")
 
 
-def _require_in_session(event: Event, session: KnownKey, *, judged_at: datetime) -> None:
+def _require_in_session(
+    event: Event, data: RequestedData, session: SessionKey, *, judged_at: datetime
+) -> None:
     """Raise unless a session may ask for it, and was open when a service can have taken the request.
 
     A service says itself when it stated an event. By that alone no session would ever be over for who has a
@@ -249,6 +258,30 @@ def _require_in_session(event: Event, session: KnownKey, *, judged_at: datetime)
     taken = judged_at - LATE_MAX - timedelta(seconds=TRANSFER_S_MAX if event.type.transfer else 0)
     if session.is_revoked(at=taken) or (session.valid_until is not None and taken >= session.valid_until):
         raise _refused("the session was over long before this was appended")
+    # The service looked a moment before it stated this.
+    asked = max(event.envelope.time, taken) - timedelta(seconds=STATING_S_MAX)
+    if (needed := _missing_step_up(data, session, at=asked)) is not None:
+        raise _refused(needed.why)
+
+
+def missing_step_up(data: RequestedData, *, ring: KeyRing, at: datetime) -> StepUpNeeded | None:
+    """Return what who asks for this at that moment lacks, in a session; None: nothing.
+
+    A key of a party is looked at no further: it signs each request itself, and no provider stands for it.
+    """
+    if data.step_up is None or data.request.proof is None:
+        return None
+    try:
+        signed = read_bearer(data.request.proof, audience=None)
+    except BearerError:
+        return None
+    session = ring.logins.keys.get(signed.kid)
+    return None if session is None else _missing_step_up(data, session, at=at)
+
+
+def _missing_step_up(data: RequestedData, session: SessionKey, *, at: datetime) -> StepUpNeeded | None:
+    act, authentication = data.step_up, session.authentication
+    return None if act is None or authentication is None else needed_for(act, authentication, at=at)
 
 
 def _first_use(signed: Signed, *, ring: KeyRing, until: datetime) -> datetime:

@@ -19,9 +19,17 @@ from salus.events.did import key_of
 from salus.events.doubt import earlier_of
 from salus.events.event_types import EventData
 from salus.events.parties import KnownKey
+from salus.events.step_up import Authentication
 
 ProviderFact = ProviderAdded | ProviderKeysReplaced | ProviderWithdrawn
 OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey(KnownKey):
+    """The key of a session. `authentication` is None where its provider says nothing of freshness."""
+
+    authentication: Authentication | None = None
 
 
 @dataclass
@@ -34,7 +42,7 @@ class Logins:
     """
 
     providers: dict[str, ProviderAdded] = field(default_factory=dict)
-    keys: dict[str, KnownKey] = field(default_factory=dict)
+    keys: dict[str, SessionKey] = field(default_factory=dict)
     # The ids of the sessions that were not ended before their time, by provider and by DID.
     _of_provider: dict[str, set[str]] = field(default_factory=dict, repr=False)
     _of_person: dict[str, set[str]] = field(default_factory=dict, repr=False)
@@ -79,12 +87,13 @@ class Logins:
         key = fact.key
         if key.id in self.keys:
             return
-        self.keys[key.id] = KnownKey(
+        self.keys[key.id] = SessionKey(
             key=key_of(key.multibase),
             did=fact.did,
             known_at=at,
             valid_from=key.valid_from,
             valid_until=key.valid_until,
+            authentication=_authentication_of(fact, self.providers.get(fact.provider)),
         )
         # What is over before this one begins is remembered as a key alone.
         self._of_person[fact.did] = {*self.open_of(fact.did, at=key.valid_from), key.id}
@@ -101,3 +110,9 @@ class Logins:
         for key_id in key_ids:
             if (known := self.keys[key_id]).revoked_at is None:
                 self.keys[key_id] = replace(known, revoked_at=at)
+
+
+def _authentication_of(fact: SessionOpened, provider: ProviderAdded | None) -> Authentication | None:
+    if provider is None or provider.sign_on_s_max is None:
+        return None
+    return Authentication(fact.authenticated, fact.acr, provider.step_up_acr)

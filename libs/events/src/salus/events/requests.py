@@ -13,6 +13,7 @@ import msgspec
 
 from salus.events.event_types import EventData
 from salus.events.fields import Did, Text
+from salus.events.step_up import StepUp
 
 # The ways in which a caller was authenticated. A new way is a new value, and no new schema.
 SIGNED = "did-jwt"
@@ -64,3 +65,8 @@ class RequestedData(EventData, frozen=True, kw_only=True):
     def part(self) -> str:
         """Which part of its request it states, where one asks for many facts; empty if it asks for one."""
         return ""
+
+    @property
+    def step_up(self) -> StepUp | None:
+        """What it is that a session asks for only right after a login; None: it asks for it at any time."""
+        return None

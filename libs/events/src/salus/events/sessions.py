@@ -151,6 +151,17 @@ def _require_meant(claims: IdClaims, provider: ProviderAdded) -> None:
         raise _refused("acr-too-low", f"acr: the network wants one of {', '.join(provider.acr)}")
     if claims.auth_time is not None and claims.auth_time > claims.iat:
         raise _refused("id-token-invalid", "auth_time: it is after iat")
+    if provider.sign_on_s_max is not None:
+        _require_signed_on(claims, sign_on_s_max=provider.sign_on_s_max)
+
+
+def _require_signed_on(claims: IdClaims, *, sign_on_s_max: int) -> None:
+    # Without `auth_time` a token of now may be of a single sign-on of weeks ago.
+    if claims.auth_time is None:
+        raise _refused("auth-time-missing", "auth_time: ask the provider for it, as with max_age")
+    if claims.iat - claims.auth_time > sign_on_s_max:
+        why = f"auth_time: she signed on longer ago than {sign_on_s_max} s: log in anew"
+        raise _refused("sign-on-too-old", why)
 
 
 def _require_proof_of_now(proof: DpopProof, *, at: datetime, late_s: int) -> None:

@@ -25,6 +25,7 @@ from salus.events.jws import split_jws
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.events.signed_request import Asked, excess_of
+from salus.events.step_up import StepUpNeeded
 from salus.runtime.bodies import BODY_BYTES_MAX, Admission, Charge
 from salus.runtime.body_memory import BodyMemory
 from salus.runtime.identity_view import IdentityView
@@ -308,6 +309,22 @@ def _signer_of(signed: Signed, *, ring: KeyRing, at: datetime) -> Party:
     if not signed_by(signed, ring=ring, at=at):
         raise ProblemError(401, "unauthenticated", "the token is not signed by that key, or not in its time")
     return party
+
+
+def step_up_problem(needed: StepUpNeeded) -> ProblemError:
+    """Return what somebody is told who has to log in again for what a session asked for (RFC 9470)."""
+    levels = {"acr_values": " ".join(needed.acr_values)} if needed.acr_values else {}
+    asked = {**levels, "max_age": str(needed.max_age)}
+    said = {"error": "insufficient_user_authentication", "error_description": needed.why, **asked}
+    challenge = "Bearer " + ", ".join(f'{name}="{value}"' for name, value in said.items())
+    return ProblemError(
+        401,
+        "insufficient-user-authentication",
+        needed.why,
+        headers={"WWW-Authenticate": challenge},
+        max_age=needed.max_age,
+        acr_values=list(needed.acr_values),
+    )
 
 
 def barred_sentence(reason: Reason) -> str:

@@ -78,6 +78,14 @@ class ProviderBody(ProviderKeysBody):
         default=[], max_length=16, description="The levels of authentication that are enough; none: any is."
     )
     session_s_max: int = Field(ge=60, le=86_400, description="How long a session lasts.")
+    sign_on_s_max: int = Field(
+        ge=0, le=2_592_000, description="Who signed on at the provider longer ago logs in anew."
+    )
+    step_up_acr: list[Annotated[str, Field(max_length=128, pattern=OPENID_NAME)]] = Field(
+        default=[],
+        max_length=16,
+        description="The levels that are enough for what takes a fresh login; none: any is.",
+    )
 
     def as_fact(self, request: Request) -> ProviderAdded:
         """Return the fact that is asked for."""
@@ -90,6 +98,8 @@ class ProviderBody(ProviderKeysBody):
             acr=tuple(self.acr),
             session_s_max=self.session_s_max,
             keys=self.as_keys(),
+            sign_on_s_max=self.sign_on_s_max,
+            step_up_acr=tuple(self.step_up_acr),
             request=request,
         )
 
@@ -115,6 +125,10 @@ class ProviderView(BaseModel):
     did_claim: str
     acr: list[str]
     session_s_max: int
+    sign_on_s_max: int | None = Field(
+        description="None: it was added before logins had to be fresh, and its sessions never step up."
+    )
+    step_up_acr: list[str]
     keys: list[ProviderKeyView]
 
     @classmethod
@@ -124,8 +138,9 @@ class ProviderView(BaseModel):
             ProviderKeyView(kid=key.kid, alg=key.alg, n=key.n, e=key.e, x=key.x, y=key.y)
             for key in provider.keys
         ]
-        facts = {name: getattr(provider, name) for name in cls.model_fields if name not in {"keys", "acr"}}
-        return cls(**facts, acr=list(provider.acr), keys=keys)
+        lists = {name: list(getattr(provider, name)) for name in ("acr", "step_up_acr")}
+        facts = {name: getattr(provider, name) for name in cls.model_fields if name not in {"keys", *lists}}
+        return cls(**facts, **lists, keys=keys)
 
 
 class ProviderList(BaseModel):

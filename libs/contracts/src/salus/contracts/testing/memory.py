@@ -27,6 +27,7 @@ from salus.events.catalogue import Catalogue
 from salus.events.effect import Applied, Outcome, Refused, Unknown, claims_of, effect_of, request_claim
 from salus.events.envelope import Event, decode_event, encode_event
 from salus.events.event_types import EventData, type_of
+from salus.events.keyring import KeyRing
 from salus.events.requests import RequestedData
 from salus.messaging import BrokerAwayError, DeliveryError, Position
 from salus.runtime.problems import ProblemError
@@ -269,7 +270,8 @@ class MemoryReplica:
     def __init__(self, topics: MemoryTopics) -> None:
         self._topics = topics
         self._known = Known()
-        self.writer = FactWriter(topics, self, topics, catalogue=topics.catalogue, network=topics.network)
+        ring = KeyRing(topics.catalogue, network=topics.network)
+        self.writer = FactWriter(topics, self, topics, ring=lambda: ring)
 
     def host(self, contract: Contract[_S]) -> ContractHost[_S]:
         """Return the host of a contract."""

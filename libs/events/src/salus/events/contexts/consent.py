@@ -26,6 +26,7 @@ from salus.events.fields import (
 from salus.events.requests import RequestedData
 from salus.events.signed_request import Asked, Body, read_body
 from salus.events.state_positions import StatePositions
+from salus.events.step_up import StepUp
 
 CONTEXT = Context("consent")
 CONSENT = CONTEXT.role("consent", "service", "decides accesses by the patients' consents")
@@ -47,6 +48,11 @@ class PatientLinked(RequestedData):
 
     patient: Pseudonym
     did: Did
+
+    @property
+    def step_up(self) -> StepUp:
+        """It gives a right that lasts."""
+        return StepUp.LINK
 
 
 @_event("salus.consent.patient-unlinked.v1", changes=True)
@@ -143,6 +149,11 @@ class AccessDecided(RequestedData):
         """The place in a request that asks many; the first one claims the request as a single one does."""
         return f"#{self.item}" if self.item else ""
 
+    @property
+    def step_up(self) -> StepUp | None:
+        """Whoever's consents or role allow it need not log in again."""
+        return StepUp.EMERGENCY if self.break_glass else None
+
 
 # Both before they said when the review is due, and why it ended so.
 _BROKEN_BEFORE = "urn:salus:schema:salus.consent.glass-broken.v1"
@@ -174,6 +185,11 @@ class GlassBroken(RequestedData):
     broken_at: Moment | None = None
     review_due: Moment | None = None
     steward: Did | None = None
+
+    @property
+    def step_up(self) -> StepUp:
+        """Each emergency is one."""
+        return StepUp.EMERGENCY
 
 
 ReviewGround = Literal[

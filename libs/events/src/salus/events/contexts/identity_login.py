@@ -24,6 +24,8 @@ OpenIdName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:/~-]+\Z", max_l
 JwsKeyName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:/+=~-]+\Z", max_length=128)]
 Base64Url = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+\Z", max_length=1024)]
 SessionSeconds = Annotated[int, msgspec.Meta(ge=60, le=86_400)]
+# A single sign-on lasts weeks at most.
+SignOnSeconds = Annotated[int, msgspec.Meta(ge=0, le=2_592_000)]
 ProviderAlgorithm = Literal["RS256", "PS256", "ES256"]
 
 
@@ -45,12 +47,23 @@ _provider_event = partial(
 )
 
 
-@_provider_event("salus.identity.provider-added.v1")
+# A provider before it could say how fresh a login is to be.
+_WITHOUT_SIGN_ON = (
+    "urn:salus:schema:salus.identity.provider-added.v1:sha256:"
+    "55e4a1f29a4bc6eae372da5934ea48ce11b1e27b3dceb799e2f7e386891cfb33"
+)
+
+
+@_provider_event("salus.identity.provider-added.v1", older_dataschemas=frozenset({_WITHOUT_SIGN_ON}))
 class ProviderAdded(RequestedData):
     """People of a member may log in at this OpenID provider, as its ID tokens say under these keys.
 
     `client` is who asks the provider for the network, `did_claim` the claim that has a person's DID. `acr`
     are the levels of authentication that are enough; none: any is. A session lasts `session_s_max` at most.
+
+    Who signed on at the provider longer ago than `sign_on_s_max` logs in anew, and in a session some acts
+    take a fresh login, with one of the levels `step_up_acr` if there are any (`salus.events.step_up`). A
+    provider that was added before there was `sign_on_s_max` has neither.
     """
 
     provider: ProviderName
@@ -61,6 +74,8 @@ class ProviderAdded(RequestedData):
     acr: Annotated[tuple[OpenIdName, ...], msgspec.Meta(max_length=16)]
     session_s_max: SessionSeconds
     keys: ProviderKeys
+    sign_on_s_max: SignOnSeconds | None = None
+    step_up_acr: Annotated[tuple[OpenIdName, ...], msgspec.Meta(max_length=16)] = ()
 
 
 @_provider_event("salus.identity.provider-keys-replaced.v1")
@@ -120,6 +135,8 @@ class _Provider(Body):
     session_s_max: int
     keys: tuple[ProviderKey, ...]
     acr: tuple[str, ...] = ()
+    sign_on_s_max: int | None = None
+    step_up_acr: tuple[str, ...] = ()
 
     def is_(self, data: ProviderAdded) -> bool:
         return all(getattr(self, name) == getattr(data, name) for name in self.__struct_fields__)

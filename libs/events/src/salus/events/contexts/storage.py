@@ -18,6 +18,7 @@ from salus.events.pseudonyms import pseudonym_of
 from salus.events.requests import BODY_CHARS_MAX, RequestedData
 from salus.events.signed_request import Asked, Body
 from salus.events.state_positions import StatePositions
+from salus.events.step_up import StepUp
 
 CONTEXT = Context("storage")
 STORAGE = CONTEXT.role("storage", "service", "keeps encrypted objects and the patients' keys")
@@ -149,6 +150,11 @@ class SubjectErased(RequestedData):
     basis: Literal["gdpr-art-17", "retention-ended", "patient-request", "court-order"]
     objects: Count
     state_positions: StatePositions = ()
+
+    @property
+    def step_up(self) -> StepUp:
+        """Nobody takes it back."""
+        return StepUp.ERASURE
 
 
 @_event("salus.storage.subject-key-destroyed.v1", retention=Retention.NETWORK, changes=True, unasked=True)
