@@ -1,5 +1,5 @@
 // A real OpenID provider: panva's oidc-provider, with one client and the people that PEOPLE names.
-// Who logs in for the first time has done so AGE_S ago: it is a single sign-on of before.
+// Who logs in counts as signed on AGE_S ago, but for who is asked to log in again (`prompt`).
 // It writes its issuer on one line once it listens, and ends with its standard input.
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -27,13 +27,11 @@ server.listen(0, '127.0.0.1', () => {
     pairwiseIdentifier: (_, account) => createHash('sha256').update(account).digest('hex').slice(0, 32),
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, salus_did: people[id] }) }),
   });
-  const seen = new Set();
   const logIn = provider.Session.prototype.loginAccount;
   provider.Session.prototype.loginAccount = function (details) {
-    const age = seen.has(details.accountId) ? 0 : Number(process.env.AGE_S);
-    seen.add(details.accountId);
-    const now = Math.floor(Date.now() / 1000);
-    return logIn.call(this, { ...details, loginTs: (details.loginTs ?? now) - age });
+    const isAskedAgain = Provider.ctx.oidc.entities.Interaction.params.prompt === 'login';
+    const age = isAskedAgain ? 0 : Number(process.env.AGE_S);
+    return logIn.call(this, { ...details, loginTs: Math.floor(Date.now() / 1000) - age });
   };
   server.on('request', provider.callback());
   console.log(issuer);

@@ -18,7 +18,7 @@ from tests.unit.events.samples import NOON
 from salus.cli import openid
 from salus.cli.exits import CommandError
 from salus.cli.login_providers import ProviderFacts
-from salus.cli.logins import Login
+from salus.cli.logins import ProviderLogin
 from salus.cli.loopback import LoopbackRedirect
 from salus.cli.openid import ProviderMetadata, keys_of, metadata_of, require_safe
 from salus.cli.request_acts import act_of
@@ -188,7 +188,7 @@ def provider(**facts: Any) -> ProviderFacts:
 def test_a_provider_is_asked_for_a_login_as_fresh_and_strong_as_is_needed(
     facts: dict[str, Any], asked: dict[str, str], *, step_up: bool
 ) -> None:
-    one = Login(Ed25519PrivateKey.generate(), "state", "verifier", step_up=step_up)
+    one = ProviderLogin(Ed25519PrivateKey.generate(), "state", "verifier", step_up=step_up)
     url = one.url(provider(**facts), METADATA, redirect="http://127.0.0.1:1/callback", network="n")
     query = dict(parse_qsl(urlsplit(url).query))
 

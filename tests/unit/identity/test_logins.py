@@ -45,6 +45,7 @@ from salus.identity.logins import (
     require_key_of_party,
 )
 from salus.identity.providers_api import provider_routes
+from salus.identity.sessions_api import session_routes
 from salus.identity.token_api import FORM_TYPE, token_routes
 from salus.runtime import problems
 from salus.runtime.bodies import guard_bodies
@@ -262,6 +263,7 @@ class Identity:
         now: Callable[[], datetime] = lambda: NOW  # noqa: E731  # short
         app.include_router(provider_routes(stands, authenticate=caller, ring=self, now=now))
         rate = Rate(burst=logins, per_minute=1)
+        app.include_router(session_routes(ring=self, authenticate=caller, now=now))
         app.include_router(token_routes(stands, ring=self, now=now, logins=rate))
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="https://identity.example") as client:

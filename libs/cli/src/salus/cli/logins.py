@@ -55,7 +55,7 @@ class _Problem(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Login:
+class ProviderLogin:
     """One login: the session's key, and what ties the provider's answers to it."""
 
     key: Ed25519PrivateKey
@@ -169,7 +169,7 @@ def _end_before(network: NetworkAccess, before: SessionKey) -> None:
 async def _log_in(network: NetworkAccess, provider: str, name: str, ways: _Ways, *, as_json: bool) -> None:
     facts = await provider_facts(network, provider)
     metadata = await metadata_of(facts.issuer)
-    one = Login(
+    one = ProviderLogin(
         Ed25519PrivateKey.generate(), secrets.token_urlsafe(32), secrets.token_urlsafe(48), ways.step_up
     )
     with LoopbackRedirect(one.state, facts.issuer, ways.port) as redirect:

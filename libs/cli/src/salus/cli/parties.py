@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from salus.cli import approvals, did_resolution, party_changes
+from salus.cli import approvals, did_resolution, party_changes, party_sessions
 from salus.cli.callers import complete_party, given_key, origin_of, party_key_file
 from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, out
@@ -223,6 +223,8 @@ def _validity(key: KeyFacts) -> str:
 app.command("add-key")(party_changes.add_key)
 app.command("revoke-key")(party_changes.revoke_key)
 app.command("grant-role")(party_changes.grant_role)
+app.command("sessions")(party_sessions.sessions)
+app.command("end-sessions")(party_sessions.end_sessions)
 app.command("withdraw-role")(party_changes.withdraw_role)
 app.command("resolve")(did_resolution.resolve)
 app.command("submit")(approvals.submit)

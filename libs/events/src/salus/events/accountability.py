@@ -31,7 +31,7 @@ from salus.events.errors import RULE_FAULTS, Reason, RejectedError
 from salus.events.event_types import type_of
 from salus.events.governance import SECONDED, objection_to_governing
 from salus.events.keyring import KeyRing
-from salus.events.logins import SessionKey
+from salus.events.logins import KnownSession
 from salus.events.requests import ID_TOKEN, SERVICE, SIGNED, Request, RequestedData
 from salus.events.sessions import LoginError, require_form
 from salus.events.signed_request import Asked
@@ -245,7 +245,7 @@ def _require_signed(  # noqa: PLR0913  # a request, and what it is judged by
 
 
 def _require_in_session(
-    event: Event, data: RequestedData, session: SessionKey, *, judged_at: datetime
+    event: Event, data: RequestedData, session: KnownSession, *, judged_at: datetime
 ) -> None:
     """Raise unless a session may ask for it, and was open when a service can have taken the request.
 
@@ -279,9 +279,11 @@ def missing_step_up(data: RequestedData, *, ring: KeyRing, at: datetime) -> Step
     return None if session is None else _missing_step_up(data, session, at=at)
 
 
-def _missing_step_up(data: RequestedData, session: SessionKey, *, at: datetime) -> StepUpNeeded | None:
-    act, authentication = data.step_up, session.authentication
-    return None if act is None or authentication is None else needed_for(act, authentication, at=at)
+def _missing_step_up(data: RequestedData, session: KnownSession, *, at: datetime) -> StepUpNeeded | None:
+    act, levels = data.step_up, session.levels
+    if act is None or levels is None:
+        return None
+    return needed_for(act, session.authentication, levels=levels, at=at)
 
 
 def _first_use(signed: Signed, *, ring: KeyRing, until: datetime) -> datetime:

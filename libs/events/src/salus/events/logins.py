@@ -26,10 +26,20 @@ OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)
-class SessionKey(KnownKey):
-    """The key of a session. `authentication` is None where its provider says nothing of freshness."""
+class KnownSession(KnownKey):
+    """The key of a session, and who gave it. Some acts take a fresh `authentication`, with these `levels`.
 
-    authentication: Authentication | None = None
+    `levels` are None where the provider was added before there was such a thing: no act takes one.
+    """
+
+    provider: str = field(kw_only=True)
+    authentication: Authentication = field(kw_only=True)
+    levels: tuple[str, ...] | None = field(kw_only=True)
+
+    def ended(self, *, at: datetime) -> datetime | None:
+        """Return when it was over, if it was at that moment; None: it was open."""
+        ends = [end for end in (self.revoked_at, self.valid_until) if end is not None]
+        return min(ends) if ends and min(ends) <= at else None
 
 
 @dataclass
@@ -42,10 +52,12 @@ class Logins:
     """
 
     providers: dict[str, ProviderAdded] = field(default_factory=dict)
-    keys: dict[str, SessionKey] = field(default_factory=dict)
+    keys: dict[str, KnownSession] = field(default_factory=dict)
     # The ids of the sessions that were not ended before their time, by provider and by DID.
     _of_provider: dict[str, set[str]] = field(default_factory=dict, repr=False)
     _of_person: dict[str, set[str]] = field(default_factory=dict, repr=False)
+    # The ids of all sessions of a person, in their order.
+    _all_of: dict[str, list[str]] = field(default_factory=dict, repr=False)
 
     def apply(self, fact: EventData, *, at: datetime) -> None:
         """Take a fact of identity as it is, which counts after that moment; most change nothing here."""
@@ -83,18 +95,26 @@ class Logins:
             and (known.valid_until is None or at < known.valid_until)
         ]
 
+    def sessions_of(self, did: str, *, since: datetime) -> list[tuple[str, KnownSession]]:
+        """Return the sessions of a person that were open at that moment or later, the newest first."""
+        known = ((key_id, self.keys[key_id]) for key_id in reversed(self._all_of.get(did, ())))
+        return [(key_id, key) for key_id, key in known if key.ended(at=since) is None]
+
     def _open(self, fact: SessionOpened, *, at: datetime) -> None:
         key = fact.key
         if key.id in self.keys:
             return
-        self.keys[key.id] = SessionKey(
+        self.keys[key.id] = KnownSession(
             key=key_of(key.multibase),
             did=fact.did,
             known_at=at,
             valid_from=key.valid_from,
             valid_until=key.valid_until,
-            authentication=_authentication_of(fact, self.providers.get(fact.provider)),
+            provider=fact.provider,
+            authentication=Authentication(fact.authenticated, fact.acr),
+            levels=self._levels_at(fact.provider),
         )
+        self._all_of.setdefault(fact.did, []).append(key.id)
         # What is over before this one begins is remembered as a key alone.
         self._of_person[fact.did] = {*self.open_of(fact.did, at=key.valid_from), key.id}
         self._of_provider.setdefault(fact.provider, set()).add(key.id)
@@ -111,8 +131,6 @@ class Logins:
             if (known := self.keys[key_id]).revoked_at is None:
                 self.keys[key_id] = replace(known, revoked_at=at)
 
-
-def _authentication_of(fact: SessionOpened, provider: ProviderAdded | None) -> Authentication | None:
-    if provider is None or provider.sign_on_s_max is None:
-        return None
-    return Authentication(fact.authenticated, fact.acr, provider.step_up_acr)
+    def _levels_at(self, name: str) -> tuple[str, ...] | None:
+        provider = self.providers.get(name)
+        return None if provider is None or provider.sign_on_s_max is None else provider.step_up_acr

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, assert_never
+from typing import NamedTuple, Protocol, assert_never
 
 from salus.events.contexts.identity import PartyKind
 from salus.events.parties import Operator
@@ -171,11 +171,32 @@ class Actor:
 
     def relation_to(self, did: str, kind: PartyKind, member: str | None) -> Relation:
         """Return what the actor is to a party."""
-        if self.did == did:
-            return Relation.ITSELF
-        if self.kind == "member" and member == self.did and kind in KINDS_OF_MEMBER:
-            return Relation.ITS_MEMBER
-        return Relation.OPERATOR if self.governs else Relation.OTHER
+        return relation_between(self, did, kind, member)
+
+
+class Asker(Protocol):
+    """Who asks, as far as it says what they are to others."""
+
+    @property
+    def did(self) -> str:
+        """Its DID."""
+
+    @property
+    def kind(self) -> PartyKind:
+        """What kind of party it is."""
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles in which it asks."""
+
+
+def relation_between(asking: Asker, did: str, kind: PartyKind, member: str | None) -> Relation:
+    """Return what who asks is to a party."""
+    if asking.did == did:
+        return Relation.ITSELF
+    if asking.kind == "member" and member == asking.did and kind in KINDS_OF_MEMBER:
+        return Relation.ITS_MEMBER
+    return Relation.OPERATOR if "operator" in asking.roles else Relation.OTHER
 
 
 def target_of(kind: PartyKind, roles: Collection[str], member: str | None) -> Target:

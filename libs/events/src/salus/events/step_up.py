@@ -36,14 +36,10 @@ LOGIN_S_MAX = min(AUTHENTICATED_S_MAX.values())
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """How and when the person of a session was looked at, and the levels that are enough to step up.
-
-    No `levels`: any is.
-    """
+    """When and how a provider looked who somebody is."""
 
     at: datetime
     acr: str | None
-    levels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +57,11 @@ class StepUpNeeded:
         return f"{self.act}: in a session it takes a login within the last {self.max_age} s{how}"
 
 
-def needed_for(act: StepUp, authentication: Authentication, *, at: datetime) -> StepUpNeeded | None:
-    """Return what an act at that moment lacks; None: nothing."""
-    max_age, levels = AUTHENTICATED_S_MAX[act], authentication.levels
+def needed_for(
+    act: StepUp, authentication: Authentication, *, levels: tuple[str, ...], at: datetime
+) -> StepUpNeeded | None:
+    """Return what an act at that moment lacks; None: nothing. Without `levels` any level is enough."""
+    max_age = AUTHENTICATED_S_MAX[act]
     is_fresh = at <= authentication.at + timedelta(seconds=max_age) + _SKEW
     return None if is_fresh and _is_enough(authentication.acr, levels) else StepUpNeeded(act, max_age, levels)
 

@@ -14,6 +14,7 @@ from salus.identity.folded import EVENT_TYPES, PARTIES, PROVIDERS, SHARDS, Folde
 from salus.identity.handlers import found_network
 from salus.identity.ports import World
 from salus.identity.providers_api import provider_routes
+from salus.identity.sessions_api import session_routes
 from salus.identity.settings import Settings
 from salus.identity.shards_api import shard_routes
 from salus.identity.token_api import token_routes
@@ -53,4 +54,5 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     app.include_router(
         provider_routes(providers, authenticate=around.authenticate, ring=around.ring, now=around.now)
     )
+    app.include_router(session_routes(ring=around.ring, authenticate=around.authenticate, now=around.now))
     app.include_router(token_routes(around.writer, ring=around.ring, now=around.now))

@@ -28,9 +28,9 @@ from salus.events.login_rights import (
     objection_to_provider,
 )
 from salus.events.logins import Logins, ProviderFact
-from salus.events.parties import Operator
+from salus.events.parties import Operator, Party
 from salus.events.requests import RequestedData
-from salus.events.rights import Act, Actor, objection_to, target_of
+from salus.events.rights import Act, Actor, Relation, objection_to, relation_between, target_of
 from salus.events.sessions import LoginError, session_of
 from salus.identity.domain import PartyState, RevokeKey
 from salus.runtime.refusal import Refusal, require
@@ -108,6 +108,12 @@ def require_unused(opened: SessionOpened, claimed: Container[str]) -> None:
 def token_used() -> LoginError:
     """Return what somebody is told who sends an exchange again."""
     return LoginError("invalid_grant", "token-used", "a login opens one session: log in again")
+
+
+def require_may_see_sessions(asking: Party, person: Party) -> None:
+    """Raise Refusal `not-permitted` unless who asks could end them: they are a record of her hours."""
+    if relation_between(asking, person.did, person.kind, person.member) is Relation.OTHER:
+        raise Refusal("not-permitted", "a person, her member and operators see her sessions", status=403)
 
 
 def end_session(  # noqa: PLR0913  # a command, and what it is judged by

@@ -1,0 +1,91 @@
+"""`salus party end-sessions` ends all that are open, those as well that are opened meanwhile."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from salus.cli.exits import CommandError
+from salus.cli.party_commands import PartyCommand
+from salus.cli.party_sessions import LOOKS_MAX, SessionFacts, end_all
+from salus.client.auth import RequestLine
+from salus.events.did import LocalSigner
+
+NORA = "did:web:north.example:nora"
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
+
+
+@dataclass
+class Network:
+    """Identity, as the command speaks to it; after each look a thief opens another session."""
+
+    sessions: list[SessionFacts]
+    opens: int = 0
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[Any] = field(default_factory=list)
+
+    async def ask(self, path: str, *, query: Any, signer: LocalSigner) -> bytes:
+        assert path == f"/parties/{NORA}/sessions"
+        assert signer.did
+        self.asked.append(query)
+        told = msgspec.json.encode({"did": NORA, "sessions": self.sessions, "more": False})
+        if self.opens:
+            self.opens -= 1
+            self.sessions.append(session(10 + self.opens))
+        return told
+
+    async def command(self, line: RequestLine, *, signer: LocalSigner) -> dict[str, Any]:
+        assert (line.method, line.target) == ("POST", f"/parties/{NORA}/keys/revoke")
+        assert signer.did
+        body = json.loads(line.body or b"")
+        self.sent.append(body)
+        kept = [one for one in self.sessions if one.key_id != body["key_id"]]
+        was = next(one for one in self.sessions if one.key_id == body["key_id"])
+        doubted = msgspec.structs.replace(was, in_doubt_since=body.get("since"))
+        self.sessions = [*kept, doubted] if "since" in body else kept
+        return {}
+
+
+def session(number: int, **facts: Any) -> SessionFacts:
+    moment = NOON.isoformat()
+    return SessionFacts(f"{NORA}#session-{number}", "north", moment, moment, **facts)
+
+
+async def ended(network: Network, *, reason: str = "left", since: datetime | None = None) -> list[str]:
+    command = PartyCommand(cast("Any", network), LocalSigner.from_seed(b"c" * 32), None, as_json=True)
+    done = await end_all(command, NORA, reason=reason, since=since)
+    return [key_id.rpartition("-")[2] for key_id in done]
+
+
+async def test_all_sessions_are_ended_and_those_that_come_meanwhile() -> None:
+    network = Network([session(1), session(2)], opens=1)
+
+    assert await ended(network) == ["1", "2", "10"]
+    assert network.sessions == []
+    assert {body["reason"] for body in network.sent} == {"left"}
+    assert network.asked[0] == ()
+
+
+async def test_who_opens_sessions_as_fast_is_named() -> None:
+    with pytest.raises(CommandError, match="withdraw"):
+        await ended(Network([session(1)], opens=LOOKS_MAX + 1))
+
+
+async def test_with_since_those_that_are_over_are_put_in_doubt_once() -> None:
+    earlier, later = (NOON - timedelta(hours=hours) for hours in (2, 1))
+    known = [
+        session(1),
+        session(2, ended=NOON.isoformat()),
+        session(3, ended=NOON.isoformat(), in_doubt_since=earlier.isoformat()),
+        session(4, ended=NOON.isoformat(), in_doubt_since=NOON.isoformat()),
+    ]
+    network = Network(known)
+
+    assert await ended(network, reason="compromised", since=later) == ["1", "2", "4"]
+    assert {body["since"] for body in network.sent} == {later.isoformat()}
+    assert network.asked[0] == (("since", later.isoformat()),)
