@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Mapping
+
 import pytest
 from tests.unit.archive.decided_ledger import RELEASED, policies
 
+from salus.access.cedar import CedarPolicies
+from salus.access.policy_check import usable
 from salus.access.policy_files import contents_of, digest_of
 from salus.access.state import PolicyText
 from salus.consent.adapters.policy_sets import PARSED_MAX, FoldedPolicySets
@@ -32,6 +38,34 @@ async def test_each_set_is_parsed_once_and_some_are_kept() -> None:
         assert (await sets.of(digest)).digest == digest
 
     assert texts.asked == PARSED_MAX + 1
+
+
+async def test_who_asks_while_a_set_is_parsed_waits_for_that_one_also_if_the_first_gives_up() -> None:
+    may_end, parsed = threading.Event(), []
+
+    def parse(contents: Mapping[str, bytes]) -> CedarPolicies:
+        parsed.append(contents)
+        assert may_end.wait(60)
+        return usable(contents)
+
+    texts = Texts(RELEASED)
+    (digest,) = texts.known
+    sets = FoldedPolicySets(texts, parse=parse)
+    first, *others = (asyncio.create_task(sets.of(digest)) for _ in range(5))
+    async with asyncio.timeout(60):
+        while texts.asked < 5 or not parsed:  # noqa: ASYNC110  # a thread sets nothing that can be awaited
+            await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        later = asyncio.create_task(sets.of(digest))
+        while texts.asked < 6:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0)
+        may_end.set()
+        found = await asyncio.gather(*others, later)
+
+    assert len(parsed) == 1
+    assert {id(one) for one in found} == {id(found[0])}
 
 
 LAWLESS = '@id("patient-erased") permit (principal, action, resource);'
