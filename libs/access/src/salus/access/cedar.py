@@ -11,6 +11,7 @@ import cedarpy
 
 from salus.access.decisions import TOKEN_SECONDS, WORDS, Inputs, Rule, Verdict
 from salus.access.grant_use import misused_grants
+from salus.access.known_verdicts import VERDICTS_KEPT_MAX, KnownVerdicts
 from salus.access.law import LAW_REASONS
 from salus.access.parsed_policies import ParsedPolicy, PolicySetError, parsed, policy_set_of
 from salus.access.policy_files import POLICIES_SUFFIX, SCHEMA_SUFFIX, digest_of
@@ -77,7 +78,7 @@ class CedarEngine:
 class CedarPolicies:
     """The policy set in force: deny by default, and deny when anything at all went wrong."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    def __init__(self, files: Mapping[str, bytes], *, verdicts_kept_max: int = VERDICTS_KEPT_MAX) -> None:
         """Take the files of a policy folder by name: `*.cedar`, and one `*.cedarschema`.
 
         Raises:
@@ -96,14 +97,24 @@ class CedarPolicies:
         self._rules = _rules(policies)
         self._words = {**WORDS, **LAW_REASONS, **{rule.id: rule.reason for rule in self._rules.values()}}
         self._slices = _slices(policies)
+        nodes = [policy.node for policy in policies.values()]
+        self._known = KnownVerdicts(nodes, kept_max=verdicts_kept_max)
         self.digest = digest_of(files)
 
     def evaluate(self, inputs: Inputs) -> Verdict:
         """Return the verdict; one failing policy is an error even if others could decide."""
         try:
+            key = self._known.key(inputs)
+            if (known := self._known.get(key)) is not None:
+                return known
             slice_ = self._slices.of(inputs)
         except Exception as error:  # noqa: BLE001  # whatever fails before the engine is a denial, too
             return Verdict(allowed=False, errors=(type(error).__name__,))
+        verdict = self._asked(inputs, slice_)
+        self._known.keep(key, verdict)
+        return verdict
+
+    def _asked(self, inputs: Inputs, slice_: cedarpy.PolicySet | None) -> Verdict:
         answer = self._engine.ask(inputs, slice_)
         known = tuple(self._rules[name] for name in answer.determining if name in self._rules)
         if answer.errors or len(known) != len(answer.determining):

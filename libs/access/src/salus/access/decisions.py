@@ -76,7 +76,18 @@ class Inputs:
     @cached_property
     def encoded_entities(self) -> bytes:
         """The entities in RFC 8785 form, of which the engine and the digest both are made."""
-        return _canonical(self.entities)
+        return encoded(self.entities)
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """All of it in RFC 8785 form."""
+        return b'{"action":%b,"context":%b,"entities":%b,"principal":%b,"resource":%b}' % (
+            encoded(self.action),
+            encoded(self.context),
+            self.encoded_entities,
+            encoded(self.principal),
+            encoded(self.resource),
+        )
 
 
 @dataclass(frozen=True)
@@ -173,20 +184,14 @@ def inputs_of(  # noqa: PLR0913  # a question, and all that the policies may go 
     )
 
 
-def canonical(inputs: Inputs) -> bytes:
+def encoded(value: object) -> bytes:
     """Return the RFC 8785 (JCS) encoding: all member names are ASCII, all values strings, flags and lists."""
-    return b'{"action":%b,"context":%b,"entities":%b,"principal":%b,"resource":%b}' % (
-        _canonical(inputs.action),
-        _canonical(inputs.context),
-        inputs.encoded_entities,
-        _canonical(inputs.principal),
-        _canonical(inputs.resource),
-    )
+    return msgspec.json.encode(value, order="sorted")
 
 
 def inputs_digest(inputs: Inputs) -> str:
     """Return the SHA-256 of the canonical encoding, in hex."""
-    return hashlib.sha256(canonical(inputs)).hexdigest()
+    return hashlib.sha256(inputs.encoded).hexdigest()
 
 
 def conclude(
@@ -359,10 +364,6 @@ def _covering(
     index = GrantIndex(state.consents) if grants is None else grants
     who = question.principal
     return index.covering((who.did, who.member), action=question.action, purpose=question.purpose, at=at)
-
-
-def _canonical(value: object) -> bytes:
-    return msgspec.json.encode(value, order="sorted")
 
 
 def _given(name: str, value: str | None) -> dict[str, str]:
