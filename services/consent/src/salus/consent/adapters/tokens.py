@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from base64 import urlsafe_b64encode
 from typing import Any
+
+import msgspec
 
 from salus.consent.ports import Claims
 from salus.events.bearer import DECISION_TYPE, audience_of
@@ -17,13 +18,14 @@ class DecisionTokens:
     def __init__(self, signer: Signer, *, network: str) -> None:
         self._signer = signer
         self._network = network
+        method = signer.verification_method
+        self._issuer = method.partition("#")[0]
+        self._header = _segment({"alg": signer.algorithm, "typ": DECISION_TYPE, "kid": method})
 
     def make(self, claims: Claims) -> str:
         """Return the compact JWS; times are whole seconds, the end rounded down."""
-        method = self._signer.verification_method
-        header = {"alg": self._signer.algorithm, "typ": DECISION_TYPE, "kid": method}
         body: dict[str, Any] = {
-            "iss": method.partition("#")[0],
+            "iss": self._issuer,
             "sub": claims.principal,
             "aud": audience_of(claims.service, self._network),
             "jti": claims.decision,
@@ -38,12 +40,12 @@ class DecisionTokens:
             "iat": int(claims.issued.timestamp()),
             "exp": int(claims.expires.timestamp()),
         }
-        signing_input = _segment(header) + b"." + _segment(body)
+        signing_input = self._header + b"." + _segment(body)
         return (signing_input + b"." + _unpadded(self._signer.sign(signing_input))).decode("ascii")
 
 
 def _segment(part: dict[str, Any]) -> bytes:
-    return _unpadded(json.dumps(part, separators=(",", ":")).encode())
+    return _unpadded(msgspec.json.encode(part))
 
 
 def _unpadded(data: bytes) -> bytes:
