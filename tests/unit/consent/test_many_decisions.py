@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,6 +27,7 @@ from salus.events.parties import Party
 from salus.events.requests import SIGNED, Request
 from salus.runtime import problems
 from salus.runtime.auth import Caller
+from salus.runtime.bodies import guard_bodies
 from salus.runtime.problems import ProblemError
 from salus.runtime.request_lanes import install_lanes
 
@@ -41,7 +43,7 @@ class Town(Memory):
         self.charged: list[int] = []
         callers = Callers(self)
         shared = api.Api(world=self.world, authenticate=callers, now=lambda: self.now)
-        deciding = decision_api.DecisionApi(shared, questions_max=questions_max)
+        self.deciding = deciding = decision_api.DecisionApi(shared, questions_max=questions_max)
         self.app = FastAPI()
         problems.install(self.app)
         self.app.include_router(decision_api.routes(deciding))
@@ -101,6 +103,36 @@ async def test_each_question_is_answered_in_its_place_and_is_an_event_of_its_own
         (2, "yes-2", False),
     ]
     assert town.charged == [3]
+
+
+# issue 14, Consent 4
+@pytest.mark.parametrize("headers", [{}, KEY], ids=["lane", "route"])
+async def test_a_batch_waits_for_its_turn_before_anything_is_looked_up_and_one_question_passes_it(
+    headers: dict[str, str],
+) -> None:
+    town, others_key = Town(), {name: f"{key}-2" for name, key in headers.items()}
+    # Lanes take the bodies that were looked at.
+    guard_bodies(town.app, streams=())
+    evaluations = {**evaluation(), "evaluations": resources("yes-1", "no-1")}
+    async with AsyncExitStack() as others:
+        for _ in range(town.deciding.turns.at_once):
+            await others.enter_async_context(town.deciding.turns.turn())
+        batches = [
+            asyncio.create_task(town.batch("yes-1", "yes-2", **headers)),
+            asyncio.create_task(town.post("/access/v1/evaluations", evaluations, **others_key)),
+        ]
+        async with asyncio.timeout(60):
+            single = await town.post("/decisions", batch_of("yes-1")["questions"][0])
+
+        assert single.status_code == 200
+        assert not any(batch.done() for batch in batches)
+        assert (town.charged, town.decided, len(town.stated)) == ([], 1, 1)
+
+    async with asyncio.timeout(60):
+        answers = await asyncio.gather(*batches)
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert town.charged == [2, 2]
 
 
 async def test_a_request_has_only_so_many_questions_and_the_error_says_how_many() -> None:

@@ -112,8 +112,9 @@ def lanes(api: DecisionApi) -> Mapping[str, Lane]:
             wanted = Evaluations.model_validate(json_of(request))
         except ValueError:
             return None
-        caller = await evaluations.caller(request)
-        answer = await evaluations.evaluate_all(wanted, caller, key=None, size=len(body))
+        async with api.turns.turn():
+            caller = await evaluations.caller(request)
+            answer = await evaluations.evaluate_all(wanted, caller, key=None, size=len(body))
         return Response(answer.model_dump_json(), media_type="application/json")
 
     return {f"{BASE}/evaluation": one, f"{BASE}/evaluations": many}
@@ -122,7 +123,7 @@ def lanes(api: DecisionApi) -> Mapping[str, Lane]:
 def routes(api: DecisionApi, *, public_url: str | None) -> APIRouter:
     """Return the routes."""
     router, evaluations = APIRouter(tags=["AuthZEN"]), AuthZen(api)
-    caller = Depends(evaluations.caller)
+    caller, turn = Depends(evaluations.caller), [Depends(api.turn)]
 
     @router.post(f"{BASE}/evaluation", responses=_problems(400, 401, 403, 429, 503))
     async def evaluate(
@@ -131,7 +132,7 @@ def routes(api: DecisionApi, *, public_url: str | None) -> APIRouter:
         """Answer AuthZEN's access evaluation: whether the caller may do this. A denial is an answer, too."""
         return await evaluations.evaluate(body, caller, key=idempotency_key)
 
-    @router.post(f"{BASE}/evaluations", responses=_problems(400, 401, 403, 429, 503))
+    @router.post(f"{BASE}/evaluations", responses=_problems(400, 401, 403, 429, 503), dependencies=turn)
     async def evaluate_all(
         request: Request,
         body: Evaluations,

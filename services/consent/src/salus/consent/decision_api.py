@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from http import HTTPStatus
 
 from fastapi import APIRouter, Depends, Request
@@ -12,6 +13,7 @@ from fastapi.responses import Response
 from salus.access.decisions import Question
 from salus.consent import models
 from salus.consent.api import Api, asking
+from salus.consent.batch_turns import BatchTurns
 from salus.consent.decision_handlers import Asked, Decision, Undecided, decide_access, decide_many
 from salus.contracts.http_fields import IdempotencyKey, id_digits
 from salus.runtime.auth import Caller
@@ -26,6 +28,16 @@ class DecisionApi:
 
     shared: Api
     questions_max: int
+
+    @cached_property
+    def turns(self) -> BatchTurns:
+        """The turns that batches of all routes take."""
+        return BatchTurns(questions_max=self.questions_max)
+
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold a turn of batches; a dependency that stands before `caller`, which looks up what is true."""
+        async with self.turns.turn():
+            yield
 
     async def caller(self, request: Request) -> Caller:
         """Return who asks, with the body, as of now; raises ProblemError 503 `state-stale` too."""
@@ -128,7 +140,8 @@ def lanes(api: DecisionApi) -> Mapping[str, Lane]:
             wanted = models.BatchBody.model_validate(json_of(request))
         except ValueError:
             return None
-        view = await api.decide_all(wanted, await api.caller(request), key=None, size=len(body))
+        async with api.turns.turn():
+            view = await api.decide_all(wanted, await api.caller(request), key=None, size=len(body))
         return _json(view.model_dump_json())
 
     return {"/decisions": one, "/decisions/batch": many}
@@ -141,7 +154,7 @@ def _json(text: str) -> Response:
 def routes(api: DecisionApi) -> APIRouter:
     """Return the routes of decisions."""
     router = APIRouter()
-    caller = Depends(api.caller)
+    caller, turn = Depends(api.caller), [Depends(api.turn)]
 
     @router.post("/decisions", tags=["decisions"], responses=documented(401, 403, 409, 422, 429, 503))
     async def decide(
@@ -155,7 +168,12 @@ def routes(api: DecisionApi) -> APIRouter:
         """
         return models.DecisionView.of(await api.decide(body, caller, key=idempotency_key))
 
-    @router.post("/decisions/batch", tags=["decisions"], responses=documented(401, 403, 409, 422, 429, 503))
+    @router.post(
+        "/decisions/batch",
+        tags=["decisions"],
+        responses=documented(401, 403, 409, 422, 429, 503),
+        dependencies=turn,
+    )
     async def decide_batch(
         request: Request,
         body: models.BatchBody,
