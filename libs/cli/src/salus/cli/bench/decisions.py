@@ -227,10 +227,11 @@ async def _revocations(url: str, sizes: Sizes, share: int) -> dict[str, Any]:
                     Exit.NO, f"a revocation is answered with {status}: {answer[:300].decode()}"
                 )
             began = time.perf_counter()
-            _, answer = await connection.send(request_for(connection, "/decisions", question(grant)))
+            status, answer = await connection.send(request_for(connection, "/decisions", question(grant)))
             took.append(time.perf_counter() - began)
-            if b'"allowed":false' not in answer:
-                raise CommandError(Exit.NO, "a consent that was taken back still allows")
+            if status != 200 or b'"allowed":false' not in answer:
+                why = f"after a revocation a question is answered with {status}: {answer[:300].decode()}"
+                raise CommandError(Exit.NO, why)
         ended.set()
         asked = await load
     took.sort()
