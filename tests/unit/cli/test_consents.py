@@ -23,6 +23,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     async def call(_: Any, *line: Any, body: Any = None, **__: Any) -> httpx.Response:
         found.append((*line, body))
+        if line[1:] == ("POST", f"/patients/{PATIENT}/parties"):
+            return httpx.Response(201, json={"patient": PATIENT, **body})
+        if line[2] == "/cases/x.1/decide":
+            return httpx.Response(200, json={"case": "x.1", **body})
         return httpx.Response(204)
 
     nothing: Callable[..., None] = lambda *_: None  # noqa: E731  # nothing is asked of it

@@ -11,7 +11,17 @@ import msgspec
 import typer
 from rich.table import Table
 
-from salus.cli.callers import As, KeyFile, KeyId, call, complete_party, did_of, refusal, signer_of, signing
+from salus.cli.callers import (
+    As,
+    KeyFile,
+    KeyId,
+    call,
+    complete_party,
+    did_of,
+    require_stream,
+    signer_of,
+    signing,
+)
 from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, emit_line, err, out
 from salus.cli.display import plain, styled
@@ -196,10 +206,9 @@ async def watch(
             async with http.stream(
                 "GET", "/trail/stream", params=tuple(filters), headers=headers, auth=auth
             ) as answer:
-                if answer.is_error:
-                    await answer.aread()
+                if not answer.is_success:
                     if last is None or answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
-                        raise refusal("audit", answer)
+                        await require_stream("audit", answer)
                 else:
                     async with aclosing(events_of(answer.aiter_bytes())) as events:
                         async for event in events:

@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.progress import DownloadColumn, TextColumn, TimeElapsedColumn
 
-from salus.cli.callers import As, KeyFile, KeyId, answering, refusal, signer_of, signing
+from salus.cli.callers import As, KeyFile, KeyId, answering, require_stream, signer_of, signing
 from salus.cli.console import Json, emit, out, progress_bar
 from salus.cli.display import plain
 from salus.cli.event_stream import StreamError, events_of
@@ -121,9 +121,7 @@ async def verified_on(http: httpx.AsyncClient, auth: httpx.Auth, done: Verificat
     before = Verification(objects=done.objects, stored_bytes=done.stored_bytes)
     try:
         async with http.stream("GET", "/verification", params={"after": done.after}, auth=auth) as answer:
-            if answer.is_error:
-                await answer.aread()
-                raise refusal("storage", answer)
+            await require_stream("storage", answer)
             async with aclosing(events_of(answer.aiter_bytes())) as events:
                 async for event in events:
                     raw = checked_answer("storage", (event.data or "{}").encode(), _Told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,11 +15,11 @@ import typer
 from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
 from salus.cli.refusal_advice import ADVICE
-from salus.cli.service_answers import read_answer
+from salus.cli.service_answers import AnswerError, read_answer
 from salus.cli.session_keys import load_session
 from salus.cli.state import require_service, running_folder
 from salus.client import RequestSigner
-from salus.client.bounded_http import bounded_client
+from salus.client.bounded_http import bounded_client, with_problem
 from salus.crypto.errors import CryptoError
 from salus.crypto.keys import SigningKey, load_signing_key
 from salus.devkit.errors import DevkitError
@@ -28,6 +29,8 @@ from salus.events.did import LocalSigner
 from salus.ledger.json_reader import JsonError, read_json
 
 CALL_S_MAX = 60.0
+# That is for each piece: who answers byte by byte would be waited for without an end.
+ANSWER_S_MAX = 300.0
 # A page of a trail is the largest answer.
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 PARTIES = "parties"
@@ -179,24 +182,49 @@ async def send(
     Raises:
         NotSentError: the service cannot be reached.
         RefusedError: it refused.
-        CommandError: it failed or gave no answer, so the outcome is not known.
+        CommandError: it failed, gave no answer or an odd one, so the outcome is not known.
     """
     fields = {**({} if content is None else {"Content-Type": "application/json"}), **(headers or {})}
     # Empty parameters would take the path's own query away.
     params = httpx.QueryParams(list(query)) if query else None
     with answering(service):
-        async with bounded_client(
-            ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=CALL_S_MAX
-        ) as http:
+        async with (
+            asyncio.timeout(ANSWER_S_MAX),
+            bounded_client(ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=CALL_S_MAX) as http,
+        ):
             answer = await http.request(
                 method, path, content=content, params=params, auth=auth, headers=fields
             )
-    if answer.is_error:
-        raise refusal(service, answer)
+    require_done(service, answer)
     # Whatever calls itself JSON in any way is read strictly.
     if "json" in answer.headers.get("content-type", "").lower():
         _require_json(service, answer)
     return answer
+
+
+def require_done(service: str, answer: httpx.Response) -> None:
+    """Raise unless an answer is one of success.
+
+    Raises:
+        CommandError: as `refusal`; or AnswerError, the answer is a redirect, which no service of ours gives.
+    """
+    if answer.is_error:
+        raise refusal(service, answer)
+    if not answer.is_success:
+        why = f"it is {answer.status_code}, as of a proxy in its place; what was asked for may not be done"
+        raise AnswerError(service, why)
+
+
+def require_no_content(service: str, answer: httpx.Response) -> None:
+    """Raise AnswerError unless an answer is the one that says nothing but that it is done: 204."""
+    if answer.status_code != httpx.codes.NO_CONTENT:
+        raise AnswerError(service, f"it is {answer.status_code} and not 204")
+
+
+async def require_stream(service: str, answer: httpx.Response) -> None:
+    """Raise unless a stream begins; raises as `require_done`, and reads no refusal that has no end."""
+    if not answer.is_success:
+        require_done(service, await with_problem(answer))
 
 
 @contextmanager
@@ -209,7 +237,7 @@ def answering(service: str) -> Iterator[None]:
     """
     try:
         yield
-    except (httpx.TransportError, httpx.InvalidURL) as error:
+    except (httpx.TransportError, httpx.InvalidURL, TimeoutError) as error:
         kind = NotSentError if isinstance(error, _NOT_SENT) else CommandError
         why = f"{service} does not answer: {type(error).__name__}; `salus status` says what runs"
         raise kind(Exit.NOT_RUNNING, why) from error

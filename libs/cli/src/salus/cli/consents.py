@@ -13,13 +13,13 @@ import typer
 from rich.table import Table
 
 from salus.cli import access_replay, review_list
-from salus.cli.callers import As, KeyFile, KeyId, call, complete_party, did_of, signer_of
+from salus.cli.callers import As, KeyFile, KeyId, call, complete_party, did_of, require_no_content, signer_of
 from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import plain, shown, shown_moment
 from salus.cli.exits import CommandError, Exit
 from salus.cli.outputs import printing
-from salus.cli.service_answers import checked_answer, read_answer
+from salus.cli.service_answers import AnswerError, checked_answer, read_answer
 from salus.cli.state import running_platform
 from salus.devkit.platform import Platform
 from salus.events.contexts.consent import Action, EmergencyReason, GlassBreakReviewed, ReviewGround
@@ -36,6 +36,16 @@ class _Granted(msgspec.Struct, frozen=True):
 class _Revoked(msgspec.Struct, frozen=True):
     patient: str
     grantee: str
+
+
+class _Linked(msgspec.Struct, frozen=True):
+    patient: str
+    did: str
+
+
+class _Case(msgspec.Struct, frozen=True):
+    case: str
+    outcome: str | None
 
 
 class _Consent(msgspec.Struct, frozen=True):
@@ -242,7 +252,10 @@ def link(
     platform = running_platform()
     did, signer = did_of(platform, party), signer_of(platform, as_name, key, key_id)
     path = f"/patients/{patient}/parties"
-    asyncio.run(call(platform, "consent", "POST", path, signer=signer, body={"did": did}))
+    answer = asyncio.run(call(platform, "consent", "POST", path, signer=signer, body={"did": did}))
+    linked = read_answer("consent", answer.content, _Linked)
+    if linked != _Linked(patient, did):
+        raise AnswerError("consent", "it is about another patient or party")
     out.print(f"{did} is the patient", highlight=False, soft_wrap=True)
 
 
@@ -258,7 +271,7 @@ def unlink(
     platform = running_platform()
     did, signer = did_of(platform, party), signer_of(platform, as_name, key, key_id)
     path = f"/patients/{patient}/parties/{quote(did, safe=':')}"
-    asyncio.run(call(platform, "consent", "DELETE", path, signer=signer))
+    require_no_content("consent", asyncio.run(call(platform, "consent", "DELETE", path, signer=signer)))
     out.print(f"{did} is not the patient any more", highlight=False, soft_wrap=True)
 
 
@@ -281,7 +294,8 @@ def review(
     signer = signer_of(platform, as_name, key, key_id)
     path = f"/glass-breaks/{decision}/review"
     body = {"outcome": outcome} | ({"ground": ground} if ground else {})
-    asyncio.run(call(platform, "consent", "POST", path, signer=signer, body=body))
+    answer = asyncio.run(call(platform, "consent", "POST", path, signer=signer, body=body))
+    require_no_content("consent", answer)
     out.print(f"{decision} is reviewed: {outcome}", highlight=False, soft_wrap=True)
 
 
@@ -300,7 +314,10 @@ def case(
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
     body = {"outcome": outcome, "ground": ground}
-    asyncio.run(call(platform, "consent", "POST", f"/cases/{case}/decide", signer=signer, body=body))
+    path = f"/cases/{case}/decide"
+    answer = asyncio.run(call(platform, "consent", "POST", path, signer=signer, body=body))
+    if read_answer("consent", answer.content, _Case) != _Case(case, outcome):
+        raise AnswerError("consent", "it is about another case or outcome")
     out.print(f"{case} is {outcome}", highlight=False, soft_wrap=True)
 
 

@@ -40,7 +40,8 @@ class _Pending:
         value = value.removeprefix(" ")
         if name == "data":
             self.data.append(value)
-            self.chars += len(value)
+            # With the line's end: lines without a character are kept, too.
+            self.chars += len(value) + 1
             _require_size(self.chars)
         elif name == "id" and "\0" not in value:
             self.last_id = value or None

@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from salus.cli.callers import As, KeyFile, KeyId, refusal, signer_of, signing
+from salus.cli.callers import As, KeyFile, KeyId, require_stream, signer_of, signing
 from salus.cli.console import Json, emit, out, progress_bar
 from salus.cli.display import plain
 from salus.cli.event_stream import StreamError, events_of
@@ -125,9 +125,7 @@ async def compared(http: httpx.AsyncClient, on_progress: OnProgress, *, repair: 
     query = {"repair": str(repair).lower()}
     try:
         async with http.stream("POST", "/trail/reconcile", params=query) as answer:
-            if answer.is_error:
-                await answer.aread()
-                raise refusal("audit", answer)
+            await require_stream("audit", answer)
             async with aclosing(events_of(answer.aiter_bytes())) as events:
                 async for event in events:
                     told = checked_answer("audit", (event.data or "{}").encode(), _Told)

@@ -18,6 +18,7 @@ import typer
 
 from salus.cli.callers import (
     ANSWER_BYTES_MAX,
+    ANSWER_S_MAX,
     CALL_S_MAX,
     As,
     KeyFile,
@@ -28,6 +29,7 @@ from salus.cli.callers import (
     answering,
     call,
     refusal,
+    require_done,
     signer_of,
     signing,
 )
@@ -177,9 +179,10 @@ async def _put(
     except CommandError as error:
         doubt = "it is not known whether the file was stored: look with `salus audit search --patient`"
         raise CommandError(error.code, f"{error}; {doubt}") from error
-    if answer.is_error:
-        refused = refusal("storage", answer)
-        raise advised(refused) if isinstance(refused, RefusedError) else refused
+    try:
+        require_done("storage", answer)
+    except RefusedError as refused:
+        raise advised(refused) from None
     return checked_answer("storage", answer.content, _Stored)
 
 
@@ -306,12 +309,12 @@ async def _open(
     headers = {"Salus-Decision": token, "Content-Type": CONTENT_TYPE}
     url, auth = require_service(platform, "storage"), signing(signer, "storage", platform.network)
     with answering("storage"):
-        async with bounded_client(
-            ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=CALL_S_MAX
-        ) as http:
+        async with (
+            asyncio.timeout(ANSWER_S_MAX),
+            bounded_client(ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=CALL_S_MAX) as http,
+        ):
             answer = await http.post("/sealed/open", params=query, content=value, headers=headers, auth=auth)
-    if answer.is_error:
-        raise refusal("storage", answer)
+    require_done("storage", answer)
     return answer.content
 
 

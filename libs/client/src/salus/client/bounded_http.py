@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+REFUSAL_BYTES_MAX = 64 * 1024
+
 
 class AnswerTooLargeError(httpx.TransportError):
     """The answer is larger than what was asked for can be, or says that it has yet to be expanded."""
@@ -32,6 +34,22 @@ def bounded_client(bytes_max: int | None, **options: Any) -> httpx.AsyncClient:
 def raw_client(**options: Any) -> httpx.AsyncClient:
     """Return a client for whoever reads answers as they come, piece by piece, and expands nothing."""
     return httpx.AsyncClient(headers={"Accept-Encoding": "identity"}, **options)
+
+
+async def with_problem(answer: httpx.Response) -> httpx.Response:
+    """Return an answer that is a stream with its body, as far as a problem document may be long.
+
+    Of a longer one nothing is kept: it is none, and may have no end. One that was read stays as it is.
+    """
+    if answer.is_closed:
+        return answer
+    content = b""
+    async for piece in answer.aiter_raw():
+        content += piece
+        if len(content) > REFUSAL_BYTES_MAX:
+            content = b""
+            break
+    return httpx.Response(answer.status_code, headers=answer.headers, content=content, request=answer.request)
 
 
 async def _bound(bytes_max: int | None, answer: httpx.Response) -> None:

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import httpx
 
+from salus.client.bounded_http import with_problem
 from salus.client.errors import ClientError
 
-REFUSAL_BYTES_MAX = 64 * 1024
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", re.ASCII)
 
 
@@ -99,7 +99,7 @@ async def open_object(  # noqa: PLR0913  # what is asked for, and by which right
     answer = await http.send(request, auth=auth, stream=True)
     try:
         if answer.status_code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
-            raise ObjectRefusedError(await _refusal(answer))
+            raise ObjectRefusedError(await with_problem(answer))
         yield _stream_of(answer)
     finally:
         await answer.aclose()
@@ -124,14 +124,3 @@ def _stream_of(answer: httpx.Response) -> ObjectStream:
         size=size,
         _answer=answer,
     )
-
-
-async def _refusal(answer: httpx.Response) -> httpx.Response:
-    """Return the answer with its body, as far as a problem document may be long."""
-    content = b""
-    async for piece in answer.aiter_raw():
-        content += piece
-        if len(content) > REFUSAL_BYTES_MAX:
-            content = b""
-            break
-    return httpx.Response(answer.status_code, headers=answer.headers, content=content, request=answer.request)
