@@ -14,7 +14,14 @@ from tests.pseudonyms import nonce_of
 
 from salus.client.auth import RequestLine, make_approval, make_bearer, make_possession
 from salus.events.bearer import audience_of
-from salus.events.contexts import consent, consent_oversight, identity, identity_login, storage
+from salus.events.contexts import (
+    consent,
+    consent_oversight,
+    consent_prohibitions,
+    identity,
+    identity_login,
+    storage,
+)
 from salus.events.event_types import type_of
 from salus.events.parties import Party
 from salus.events.requests import SIGNED, Request, RequestedData
@@ -204,6 +211,21 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
         ),
     ),
     consent.ConsentRevoked: lambda d: ("POST", _path("consents", d.consent, "revoke"), None),
+    consent_prohibitions.AccessProhibited: lambda d: (
+        "POST",
+        "/prohibitions",
+        msgspec.to_builtins(
+            {
+                f: getattr(d, f)
+                for f in ("patient", "party", "actions", "purposes", "valid_from", "valid_until")
+            }
+        ),
+    ),
+    consent_prohibitions.ProhibitionLifted: lambda d: (
+        "POST",
+        _path("prohibitions", d.prohibition, "lift"),
+        None,
+    ),
     consent.AccessDecided: lambda d: (
         "POST",
         "/decisions",

@@ -20,6 +20,7 @@ from salus.access.law import EMERGENCY_OBLIGATIONS, answer_of
 from salus.access.parsed_policies import PolicySetError
 from salus.access.policy_check import usable
 from salus.access.policy_files import read_policies
+from salus.access.prohibitions import Prohibition
 from salus.access.state import Consent, PatientState, SubjectState
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "precedence.md"
@@ -67,7 +68,8 @@ class Case:
 
 def consented(to: Asking = CLINICIAN, **changes: Any) -> PatientState:
     begin, end = NOW - HOUR, NOW + HOUR
-    consent = Consent("c", to.did, ("read",), ("TREAT",), begin, end, **changes)
+    consent = Consent("c", to.did, ("read",), ("TREAT",), begin, end)
+    consent = replace(consent, **changes)
     return PatientState(consents=(consent,))
 
 
@@ -78,11 +80,52 @@ def approved(state: PatientState | None = None, **changes: Any) -> PatientState:
     return replace(consented() if state is None else state, cases=(case,))
 
 
+def forbidden(state: PatientState = PatientState(), **about: Any) -> PatientState:  # noqa: B008  # frozen
+    return replace(state, prohibitions=(Prohibition("p", NOW - HOUR, **about),))
+
+
+WRITES = PatientState(consents=(Consent("c", CLINIC, ("write",), ("TREAT",), NOW - HOUR, NOW + HOUR),))
+EMERGENCY: Mapping[str, Any] = {"purpose": "ETREAT", "emergency": "other"}
 CASES = {
     "the patient reads her own": Case(HERSELF, purpose="PATRQT", state=PatientState(dids=(HERSELF.did,))),
     "anybody, the patient was erased": Case(state=consented(), subject=SubjectState(HOSPITAL, erased=True)),
     "anybody, no organisation keeps her record": Case(state=consented(), subject=SubjectState()),
     "an operator, with her consent": Case(OPERATOR, state=consented(OPERATOR)),
+    "the patient reads her own, which she forbade everybody": Case(
+        HERSELF, purpose="PATRQT", state=forbidden(PatientState(dids=(HERSELF.did,)))
+    ),
+    "an operator, whom she forbade it": Case(OPERATOR, state=forbidden(party=OPERATOR.did)),
+    "a clinician reads, with her consent, whom she forbade it": Case(
+        state=forbidden(consented(), party=CLINICIAN.did, actions=("read",), purposes=("TREAT",))
+    ),
+    "a clinician reads, with her consent, whose organisation she forbade it": Case(
+        state=forbidden(consented(), party=CLINIC)
+    ),
+    "a clinician reads, with her consent, and she forbade everybody": Case(state=forbidden(consented())),
+    "a clinician reads, with her consent, she forbade another purpose": Case(
+        state=forbidden(consented(), purposes=("HRESCH",))
+    ),
+    "a clinician reads, with her consent, the prohibition was lifted": Case(
+        state=forbidden(consented(), party=CLINICIAN.did, lifted=True)
+    ),
+    "another organisation writes, with her consent, whom she forbade it": Case(
+        action="write", state=forbidden(WRITES, party=CLINIC)
+    ),
+    "who keeps her record writes, whom she forbade it": Case(
+        KEEPER, action="write", state=forbidden(party=HOSPITAL)
+    ),
+    "who keeps her record reads, with her consent, whom she forbade it": Case(
+        KEEPER, state=forbidden(consented(KEEPER), party=HOSPITAL)
+    ),
+    "a clinician in an emergency, whom she forbade every purpose": Case(
+        **EMERGENCY, state=forbidden(party=CLINIC)
+    ),
+    "a clinician in an emergency, whom she forbade emergency treatment": Case(
+        **EMERGENCY, state=forbidden(party=CLINIC, purposes=("ETREAT",))
+    ),
+    "a clinician in an emergency, with her consent, whom she forbade every purpose": Case(
+        **EMERGENCY, state=forbidden(consented(purposes=("ETREAT",)), party=CLINIC)
+    ),
     "a clinician reads, with her consent": Case(state=consented()),
     "a clinician reads, without": Case(),
     "a clinician reads, her consent was revoked": Case(state=consented(revoked_epoch=1)),
@@ -187,3 +230,29 @@ def test_an_emergency_does_not_wait_for_a_person() -> None:
 def test_a_review_that_nobody_could_make_is_refused(text: str) -> None:
     with pytest.raises(PolicySetError, match="@review"):
         policies(text)
+
+
+def test_an_emergency_rule_does_not_stand_in_for_a_consent_that_is_forbidden() -> None:
+    """Nobody said that it is an emergency, so what is forbidden stays so."""
+    case = Case(state=forbidden(consented(), party=CLINIC))
+
+    assert ask(case, policies(GLASS + OPEN)).reasons == ("patient-forbids",)
+
+
+def test_no_policy_may_call_itself_a_prohibition() -> None:
+    with pytest.raises(PolicySetError, match="patient-forbids"):
+        policies('@id("patient-forbids") permit (principal, action, resource);')
+
+
+@pytest.mark.parametrize(("begins", "purposes"), [(HOUR / 120, ()), (HOUR / 120, ("ETREAT",))])
+def test_an_answer_does_not_last_into_a_prohibition(begins: timedelta, purposes: tuple[Any, ...]) -> None:
+    at_once = consented(purposes=("ETREAT",))
+    later = Prohibition("p", NOW + begins, CLINIC, purposes=purposes)
+    state = replace(at_once, prohibitions=(later, replace(later, id="q", valid_from=NOW + HOUR)))
+    ordinary = ask(Case(purpose="ETREAT", state=state), SETS["a policy permits"])
+    emergency = ask(Case(**EMERGENCY, state=state), SETS["a policy permits"])
+
+    assert (ordinary.reasons, ordinary.valid_until) == (("open",), NOW + begins)
+    assert emergency.reasons == ("glass",)
+    # An emergency access ends as a prohibition begins that is about emergencies.
+    assert emergency.valid_until == NOW + (begins if purposes else timedelta(seconds=300))

@@ -16,7 +16,14 @@ from salus.archive.check_blocks import Checked
 from salus.archive.deep_rights import RightsJudge
 from salus.archive.report import Finding
 from salus.archive.served_requests import runs_of_body
-from salus.events.contexts import CATALOGUE, consent, consent_oversight, identity, storage
+from salus.events.contexts import (
+    CATALOGUE,
+    consent,
+    consent_oversight,
+    consent_prohibitions,
+    identity,
+    storage,
+)
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event, encode_event
 from salus.events.event_types import EventData, EventType, type_of
@@ -207,6 +214,35 @@ class ServedLedger:
     def revoke(self, by: LocalSigner, *, number: int = 1, epoch: int = 1, of: str = PATIENT) -> None:
         data = consent.ConsentRevoked(
             consent=identifier(of, number), patient=PATIENT, epoch=epoch, request=UNASKED
+        )
+        self.state(data, by)
+
+    def forbid(
+        self, by: LocalSigner, of: LocalSigner | None = None, *, number: int = 70, epoch: int = 1, **more: Any
+    ) -> None:
+        data = consent_prohibitions.AccessProhibited(
+            prohibition=identifier(PATIENT, number),
+            patient=PATIENT,
+            party=of.did if of else None,
+            valid_from=BEGIN,
+            epoch=epoch,
+            request=UNASKED,
+        )
+        self.state(structs.replace(data, **more), by)
+
+    def lift(
+        self,
+        by: LocalSigner,
+        of: LocalSigner | None = None,
+        *,
+        number: int = 70,
+        patient: str = PATIENT,
+    ) -> None:
+        data = consent_prohibitions.ProhibitionLifted(
+            prohibition=identifier(patient, number),
+            patient=PATIENT,
+            party=of.did if of else None,
+            request=UNASKED,
         )
         self.state(data, by)
 

@@ -51,6 +51,25 @@ async def test_each_kind_of_decision_follows_again() -> None:
     assert not any(each.differences or each.why for each in found)
 
 
+async def test_what_was_forbidden_follows_again_and_is_not_left_out() -> None:
+    ledger = begun()
+    ledger.grant(OFFICER, DOCTOR)
+    ledger.ask(DOCTOR)
+    ledger.forbid(OFFICER, DOCTOR)
+    ledger.ask(DOCTOR)
+    ledger.ask(DOCTOR, allowed=True, reasons=("consented-clinician-reads",))
+    ledger.lift(OFFICER, DOCTOR)
+    ledger.ask(DOCTOR)
+    before, forbidden, forged, after = await ledger.replayed(blocks=2)
+
+    assert [each.outcome for each in (before, forbidden, after)] == ["same"] * 3
+    assert [each.reasons for each in (forbidden, forged)] == [
+        ("patient-forbids",),
+        ("consented-clinician-reads",),
+    ]
+    assert fields(forged) == ["allowed", "reasons"]
+
+
 async def test_who_is_suspended_asks_in_the_roles_that_are_kept() -> None:
     """Case redA8 4: a nurse who is a patient too, while her hospital is suspended."""
     ledger = begun()
@@ -243,7 +262,7 @@ async def test_of_a_range_only_is_replayed_what_is_in_it() -> None:
 
 QUESTIONS = ("ask-doctor", "ask-thief", "ask-herself", "write", "emergency")
 acts = st.lists(
-    st.sampled_from([*QUESTIONS, "grant", "revoke", "link", "unlink", "policies", "adopt"]),
+    st.sampled_from([*QUESTIONS, "grant", "revoke", "forbid", "lift", "link", "unlink", "policies", "adopt"]),
     max_size=25,
 )
 
@@ -274,6 +293,12 @@ class History:
                 ledger.grant(OFFICER, DOCTOR, number=self.granted)
             case "revoke" if self.granted:
                 ledger.revoke(OFFICER, number=self.granted, epoch=epoch)
+            case "forbid":
+                ledger.forbid(OFFICER, (DOCTOR, None)[epoch % 2], number=100 + epoch, epoch=epoch)
+            case "lift":
+                for one in ledger.patient.prohibitions:
+                    number = int(one.id.rpartition(".")[2], 16)
+                    ledger.lift(OFFICER, DOCTOR if one.party else None, number=number)
             case "link" if not is_linked:
                 ledger.link(OFFICER)
             case "unlink" if is_linked:

@@ -59,7 +59,11 @@ def honest() -> ServedLedger:
     served.read(THIEF, emergency)
     served.review(OFFICER, emergency)
     served.revoke(HERSELF, epoch=1)
-    served.unlink(HERSELF, epoch=2)
+    served.forbid(HOSPITAL, DOCTOR, number=70, epoch=2)
+    served.forbid(HERSELF, number=71, epoch=3)
+    served.lift(HERSELF, number=71)
+    served.lift(HOSPITAL, DOCTOR, number=70)
+    served.unlink(HERSELF, epoch=4)
     served.link(HOSPITAL)
     served.decide(DOCTOR, number=6, allowed=False)
     served.erase(OFFICER)
@@ -80,7 +84,7 @@ async def test_blocks_come_in_any_order(*, backwards: bool) -> None:
     assert (found.code, found.topic, found.height, found.severity) == (
         "unentitled",
         "salus.consent.events",
-        6,
+        5,
         "error",
     )
 
@@ -88,6 +92,8 @@ async def test_blocks_come_in_any_order(*, backwards: bool) -> None:
 ACTS: dict[str, Callable[[ServedLedger, LocalSigner], object]] = {
     "grant": lambda ledger, who: ledger.grant(who, who),
     "revoke": lambda ledger, who: ledger.revoke(who),
+    "forbid": lambda ledger, who: ledger.forbid(who, who),
+    "lift": lambda ledger, who: ledger.lift(who, who),
     "link": lambda ledger, who: ledger.link(who, who),
     "unlink": lambda ledger, who: ledger.unlink(who),
     "erase": lambda ledger, who: ledger.erase(who),
@@ -152,6 +158,26 @@ async def test_what_may_not_be_done_about_oneself_is_found(ledger: ServedLedger)
         "grant a consent: it is about who asked",
         "say that a party is the patient: it is about who asked",
         "review an emergency access: it is about who asked",
+    ]
+
+
+async def test_who_may_not_forbid_or_lift_is_found(ledger: ServedLedger) -> None:
+    ledger.forbid(HOSPITAL, HOSPITAL)
+    ledger.lift(HOSPITAL, HOSPITAL)
+    ledger.forbid(HOSPITAL, number=71, epoch=2)
+    ledger.lift(HOSPITAL, number=71)
+    ledger.lift(OFFICER, number=71)
+    ledger.forbid(PRIVY, CLINIC, number=72, epoch=3)
+    ledger.lift(THIEF, THIEF, number=73)
+    ledger.lift(OFFICER, THIEF, patient=OTHER_PATIENT)
+
+    nobody = "who asked had no right to it (neither the patient nor her steward)"
+    assert [why for _, why in await ledger.unentitled()] == [
+        "lift a prohibition: it is about who asked",
+        "lift a prohibition: it is about who asked",
+        f"forbid an access: {nobody}",
+        f"lift a prohibition: {nobody}",
+        "lift a prohibition: what it names is another patient's",
     ]
 
 
@@ -309,13 +335,17 @@ async def test_a_transfer_goes_on_after_its_decision_ended(ledger: ServedLedger)
     assert await ledger.unentitled() == []
 
 
+@pytest.mark.parametrize("how", ["revoked", "forbidden"])
 @pytest.mark.parametrize(("late_s", "count"), [(1, 0), (STATED_WITHIN_S + 5, 1)])
 async def test_a_right_that_was_taken_back_ends_the_decisions_before(
-    ledger: ServedLedger, late_s: int, count: int
+    ledger: ServedLedger, late_s: int, count: int, how: str
 ) -> None:
     ledger.grant(HOSPITAL, DOCTOR)
     emergency = ledger.decide(DOCTOR, valid_until=ledger.now + timedelta(minutes=5))
-    ledger.revoke(HOSPITAL)
+    if how == "revoked":
+        ledger.revoke(HOSPITAL)
+    else:
+        ledger.forbid(HOSPITAL, THIEF)
     after = ledger.decide(DOCTOR, number=2, epoch=1, valid_until=ledger.now + timedelta(minutes=5))
     ledger.now += timedelta(seconds=late_s)
     ledger.read(DOCTOR, emergency)

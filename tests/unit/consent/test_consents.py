@@ -34,6 +34,7 @@ from salus.consent.domain.consents import (
     identifier_under,
     patient_of,
 )
+from salus.consent.domain.prohibitions import Forbid
 from salus.consent.domain.rights import sees_all, visible_consents
 from salus.events.contexts.consent import (
     ConsentGranted,
@@ -90,6 +91,16 @@ def a_grant(**changes: Any) -> Grant:
         "valid_until": NOW + DAY,
     }
     return Grant(**{**fields, **changes})
+
+
+def a_prohibition(**changes: Any) -> Forbid:
+    fields: dict[str, Any] = {
+        "prohibition": "p1",
+        "patient": PATIENT,
+        "party": CLINICIAN,
+        "party_kind": "person",
+    }
+    return Forbid(**{**fields, **changes})
 
 
 def after(*commands: Command, actor: Asking = STEWARD, state: PatientState | None = None) -> PatientState:

@@ -13,19 +13,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from salus.access.prohibitions import Prohibition
 from salus.access.state import Consent
 from salus.consent.adapters.fhir.capabilities import capability_statement, searchset
 from salus.consent.adapters.fhir.consent import (
-    ROLES,
     RULES,
     SCOPES,
+    Denial,
     Identifier,
+    Terms,
     UnmappableError,
     parse,
     render,
+    render_prohibition,
 )
 from salus.consent.adapters.fhir.elements import ABSENT, ISSUES_MAX, STRUCTURES, Fate
 from salus.consent.adapters.fhir.outcomes import all_ok, answered, operation_outcome
+from salus.consent.adapters.fhir.provisions import ROLES
 from salus.events.contexts.consent import Action
 from salus.events.fields import Purpose
 from salus.runtime.problems import Answer
@@ -74,7 +78,7 @@ REFUSED = {
     "basic": {"Consent.provision.actor", "Consent.provision.action", "Consent.provision.purpose"},
     "grantor": {"Consent.category[0].coding[0]", "Consent.policyRule", "Consent.provision.actor"},
     "notAuthor": {"Consent.provision.actor[0].role", "Consent.provision.action"},
-    "notOrg": {"Consent.provision.type"},
+    "notOrg": {"Consent.policyRule", "Consent.provision.actor[0].reference"},
     "notThem": {"Consent.patient", "Consent.provision.period", "Consent.provision.purpose"},
     "signature": {"Consent.category[0].coding[0]", "Consent.provision.provision", "Consent.provision.action"},
     "smartonfhir": {"Consent.provision.provision", "Consent.provision.actor"},
@@ -101,6 +105,7 @@ def test_an_example_of_hl7_is_granted_once_it_says_who_why_and_how_long() -> Non
     provision["purpose"] = [{"system": REASONS, "code": "TREAT"}]
     terms = parse(resource)
 
+    assert isinstance(terms, Terms)
     assert (terms.patient, terms.grantee) == (PATIENT, CLINICIAN)
     assert (terms.actions, terms.purposes) == (("read", "write"), ("TREAT",))
     assert terms.valid_from == datetime(2026, 11, 1, tzinfo=UTC)
@@ -133,7 +138,9 @@ def test_an_example_of_hl7_is_granted_once_it_says_who_why_and_how_long() -> Non
         ("implicitRules", "http://example.org", "Consent.implicitRules"),
         ("contained", [], "Consent.contained"),
         ("provision", None, "Consent.provision"),
-        ("provision.type", "deny", "Consent.provision.type"),
+        ("provision.type", "deny", "Consent.policyRule"),
+        ("provision.type", "maybe", "Consent.provision.type"),
+        ("policyRule.coding.0.code", "OPTOUT", "Consent.policyRule"),
         ("provision.period", None, "Consent.provision.period"),
         ("provision.period.end", None, "Consent.provision.period.end"),
         ("provision.period.end", "tomorrow", "Consent.provision.period.end"),
@@ -268,9 +275,61 @@ def test_a_consent_reads_back_as_it_was_written(
     consent = Consent("c", CLINICIAN, actions, purposes, start, end)
     terms = parse(json.loads(json.dumps(render(consent, patient=PATIENT))))
 
+    assert isinstance(terms, Terms)
     assert (terms.patient, terms.grantee) == (PATIENT, CLINICIAN)
     assert (terms.actions, terms.purposes) == (actions, purposes)
     assert (terms.valid_from, terms.valid_until) == (start, end)
+
+
+@given(
+    st.none() | st.just(CLINICIAN),
+    st.just(()) | _actions,
+    st.just(()) | _purposes,
+    _moments,
+    st.none() | _moments,
+)
+def test_a_prohibition_reads_back_as_it_was_written(
+    party: str | None,
+    actions: tuple[Action, ...],
+    purposes: tuple[Purpose, ...],
+    start: datetime,
+    end: datetime | None,
+) -> None:
+    prohibition = Prohibition("p", start, party, actions, purposes, end)
+    denial = parse(json.loads(json.dumps(render_prohibition(prohibition, patient=PATIENT))))
+
+    assert denial == Denial(PATIENT, party, actions, purposes, start, end)
+
+
+def test_a_prohibition_may_name_nobody_and_nothing_and_then_is_about_all() -> None:
+    resource = render_prohibition(Prohibition("p", NOW), patient=PATIENT)
+    del resource["provision"]["period"]
+
+    assert parse(resource) == Denial(PATIENT, None, (), (), None, None)
+
+
+def test_hl7_s_refusal_of_an_organisation_is_kept_once_it_is_an_opt_out_and_says_who() -> None:
+    resource = example("notOrg")
+    resource["patient"] = {"reference": PATIENT}
+    resource["policyRule"]["coding"][0]["code"] = "OPTOUT"
+    resource["provision"]["actor"][0]["reference"] = {"reference": CLINICIAN}
+    denial = parse(resource)
+
+    assert isinstance(denial, Denial)
+    assert (denial.party, denial.actions, denial.purposes) == (CLINICIAN, ("read", "write"), ())
+
+
+def test_of_two_actors_a_prohibition_is_not_about_one() -> None:
+    resource = render_prohibition(Prohibition("p", NOW, CLINICIAN), patient=PATIENT)
+    resource["provision"]["actor"] *= 2
+
+    assert paths(resource) == {"Consent.provision.actor"}
+
+
+def test_a_lifted_prohibition_is_inactive_and_is_not_stated_again() -> None:
+    resource = render_prohibition(Prohibition("p", NOW, lifted=True), patient=PATIENT)
+
+    assert paths(resource) == {"Consent.status"}
 
 
 _json = st.recursive(
@@ -310,6 +369,7 @@ def test_any_json_is_refused_or_understood_but_never_a_crash(place: str, value: 
     except UnmappableError:
         return
 
+    assert isinstance(terms, Terms)
     assert terms.grantee == CLINICIAN
     assert terms.patient == PATIENT
 
@@ -484,6 +544,7 @@ def test_the_example_of_the_documentation_is_kept() -> None:
     example = page.split("```json\n")[1].split("```")[0]
     terms = parse(json.loads(example))
 
+    assert isinstance(terms, Terms)
     assert (terms.grantee, terms.purposes) == ("did:web:hospital.example", ("TREAT",))
 
 
@@ -494,6 +555,8 @@ def test_what_we_answer_is_r4() -> None:
     schema = json.loads(gzip.decompress(definitions.read_bytes()))
     answers = [
         ours(),
+        render_prohibition(Prohibition("p", NOW), patient=PATIENT),
+        render_prohibition(Prohibition("p", NOW, CLINICIAN, ("read",), ("TREAT",), NOW), patient=PATIENT),
         capability_statement(version="1"),
         searchset([ours()]),
         searchset([]),

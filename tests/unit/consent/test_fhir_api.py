@@ -13,12 +13,15 @@ from fastapi import FastAPI
 from tests.asking import FixedCallers
 from tests.unit.consent.test_handlers import CLINICIAN, HOSPITAL, NOW, PATIENT, STRANGER, Memory
 
+from salus.access.prohibitions import Prohibition
 from salus.access.state import Consent
-from salus.consent import api, fhir_api
-from salus.consent.adapters.fhir.consent import render
+from salus.consent import api, fhir_api, prohibitions_api
+from salus.consent.adapters.fhir.consent import render, render_prohibition
 from salus.consent.adapters.fhir.elements import ISSUES_MAX
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
+from salus.consent.fhir_creation import FhirApi
 from salus.contracts.testing.faults import Fault
+from salus.events.contexts.consent_prohibitions import AccessProhibited
 from salus.events.contexts.identity import PartyKind
 from salus.events.did import LocalSigner
 from salus.events.parties import Party
@@ -57,7 +60,8 @@ class Server:
         guard_headers(app, streams=())
         shared = api.Api(world=self.memory.world, authenticate=FixedCallers(self.find), now=lambda: NOW)
         app.include_router(api.routes(shared))
-        fhir_api.install(app, fhir_api.FhirApi(shared, marks(self.key)))
+        app.include_router(prohibitions_api.routes(shared))
+        fhir_api.install(app, FhirApi(shared, marks(self.key)))
         return app
 
     async def ask(self, method: str, path: str, resource: Any = None, **headers: str) -> httpx.Response:
@@ -287,7 +291,7 @@ async def test_what_was_granted_before_is_not_answered_as_granted_now(server: Se
     wanted = {**UNLESS, "Prefer": "return=OperationOutcome"}
     told = [(await server.create(ONE, wanted)).json()["issue"][0]["diagnostics"] for _ in range(2)]
 
-    assert told == ["granted", "it was granted before, and is in force"]
+    assert told == ["it is in force", "it was stated before, and is in force"]
 
 
 KINDS = {
@@ -338,6 +342,76 @@ async def test_a_repetition_that_takes_the_grantee_for_a_person_is_not_found_don
 
     (issue,) = answer.json()["issue"]
     assert (answer.status_code, issue["details"]["coding"][0]["code"]) == (422, "grantee-differs")
+
+
+def denial(**changes: Any) -> dict[str, Any]:
+    ours = Prohibition("p", NOW, CLINICIAN, ("read",), ("TREAT",), NOW + timedelta(days=1))
+    ours = msgspec.structs.replace(ours, **changes)
+    return {**render_prohibition(ours, patient=PATIENT), "identifier": [FORM]}
+
+
+async def test_what_denies_forbids_is_read_is_found_and_is_lifted(server: Server) -> None:
+    first, again = await server.create(denial(), UNLESS), await server.create(denial(), UNLESS)
+    name = first.json()["id"]
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert [type(event) for event in server.memory.log] == [AccessProhibited]
+    assert (await server.ask("GET", f"/fhir/Consent/{name}")).json() == first.json() == again.json()
+    listed = (await server.ask("GET", f"/patients/{PATIENT}/prohibitions")).json()["prohibitions"]
+    assert [one["prohibition"] for one in listed] == [name]
+    lifted = await server.ask("POST", f"/prohibitions/{name}/lift")
+    assert (lifted.status_code, lifted.json()["lifted"]) == (200, True)
+    assert (await server.ask("GET", f"/prohibitions/{name}")).json() == lifted.json()
+    bundle = (await server.ask("GET", f"/fhir/Consent?patient={PATIENT}&status=inactive")).json()
+    assert [entry["resource"]["provision"]["type"] for entry in bundle["entry"]] == ["deny"]
+    (issue,) = (await server.create(denial(), UNLESS)).json()["issue"]
+    assert issue["details"]["coding"][0]["code"] == "prohibition-lifted"
+
+
+@pytest.mark.parametrize(
+    ("resource", "element"),
+    [
+        (denial(party=None), "provision.actor[0].reference"),
+        (denial(actions=()), "provision.action"),
+        (denial(purposes=()), "provision.purpose"),
+        (denial(valid_until=None), "provision.period.end"),
+        (ONE, "provision.type"),
+    ],
+)
+async def test_a_condition_that_finds_another_prohibition_names_what_differs(
+    server: Server, resource: Any, element: str
+) -> None:
+    assert (await server.create(denial(), UNLESS)).status_code == 201
+    answer = await server.create(resource, UNLESS)
+
+    (issue,) = answer.json()["issue"]
+    assert (answer.status_code, issue["expression"]) == (409, [f"Consent.{element}"])
+    assert len(server.memory.log) == 1
+
+
+async def test_a_prohibition_is_shown_to_nobody_whom_it_is_about(server: Server) -> None:
+    name = (await server.create(denial())).json()["id"]
+    server.caller = Party(CLINICIAN, "person", frozenset({"clinician"}), HOSPITAL)
+
+    assert (await server.ask("GET", f"/fhir/Consent/{name}")).status_code == 404
+    assert (await server.ask("GET", f"/prohibitions/{name}")).status_code == 404
+    assert (await server.ask("GET", f"/patients/{PATIENT}/prohibitions")).status_code == 403
+    assert (await server.ask("GET", f"/fhir/Consent?patient={PATIENT}")).json()["total"] == 0
+
+
+async def test_a_prohibition_over_http_is_as_it_was_asked_for(server: Server) -> None:
+    body = {"patient": PATIENT, "purposes": ["HRESCH"]}
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "of-research"}
+    answers = [await server.ask("POST", "/prohibitions", body, **headers) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].json() == answers[1].json()
+    view = answers[0].json()
+    assert (view["party"], view["actions"], view["purposes"]) == (None, [], ["HRESCH"])
+    assert (view["valid_until"], view["lifted"]) == (None, False)
+    (event,) = server.memory.log
+    assert isinstance(event, AccessProhibited)
+    assert (event.party, event.purposes, event.epoch) == (None, ("HRESCH",), 1)
 
 
 async def test_of_several_a_condition_does_not_choose(server: Server) -> None:

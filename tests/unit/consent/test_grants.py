@@ -78,7 +78,7 @@ def covering(question: Question, consents: tuple[Consent, ...], at: datetime) ->
 def test_the_index_finds_what_a_look_at_all_finds(
     consents: tuple[Consent, ...], question: Question, moments: list[datetime]
 ) -> None:
-    index, state = GrantIndex(consents), PatientState(consents=consents)
+    index, state = GrantIndex(PatientState(consents=consents)), PatientState(consents=consents)
     # One index is asked at many moments, later and earlier ones, as those of several requests are.
     for at in moments:
         found = covering(question, consents, at)
@@ -103,7 +103,9 @@ def test_of_many_consents_the_first_are_named() -> None:
         Consent(name, GRANTEES[number % 2], ("read",), ("TREAT",), NOW, NOW + timedelta(minutes=1 + number))
         for number, name in enumerate(reversed(ids))
     ]
-    found = GrantIndex(consents).covering((ME, MEMBER, None), action="read", purpose="TREAT", at=NOW)
+    found = GrantIndex(PatientState(consents=tuple(consents))).covering(
+        (ME, MEMBER, None), action="read", purpose="TREAT", at=NOW
+    )
 
     assert found.ids == tuple(ids[:CONSENTS_NAMED_MAX])
     assert found.until == NOW + timedelta(minutes=1000)

@@ -23,6 +23,7 @@ from salus.consent.domain.consents import (
     require_room_for_emergency,
 )
 from salus.consent.domain.policies import Founding, activate, adopt, propose
+from salus.consent.domain.prohibitions import Forbid, Lift
 from salus.consent.domain.reviews import escalation, owed
 from salus.contracts.testing.domain_laws import DomainLaws, EvolveLaws
 from salus.contracts.testing.reactor_laws import ReactorLaws
@@ -45,10 +46,11 @@ _dids = st.sampled_from([SHE, HOSPITAL, OFFICER, STRANGER])
 _ids = st.sampled_from([f"{PATIENT.removeprefix('urn:uuid:')}.0000000{number}" for number in range(3)])
 FIELDS = {
     "patient": st.just(PATIENT),
-    **dict.fromkeys(("consent", "decision", "case"), _ids),
+    **dict.fromkeys(("consent", "decision", "case", "prohibition"), _ids),
     "displaces": st.none() | _ids,
     "actions": st.sampled_from([("read",), ("read", "write")]),
     "purposes": st.sampled_from([("TREAT",), ("TREAT", "HRESCH")]),
+    "party": st.none() | _dids,
     **dict.fromkeys(("did", "grantee", "principal", "reviewer"), _dids),
 }
 
@@ -75,7 +77,10 @@ class Overdue:
 
 class TestPatients(DomainLaws):
     contract, catalogue, fields, aggregate = PATIENTS, CATALOGUE, FIELDS, PATIENT
-    commands = (Grant, Revoke, Link, Unlink, Review, GlassBroken, Overdue, CaseOpened, DecideCase)
+    commands = (
+        *(Grant, Revoke, Link, Unlink, Review, Forbid, Lift),
+        *(GlassBroken, Overdue, CaseOpened, DecideCase),
+    )
     facts = st.sampled_from(ASKERS)
 
     def decide(self, state: PatientState, command: Any, asker: Asking) -> EventData:
@@ -93,6 +98,7 @@ class TestPatients(DomainLaws):
 
     def event_invariants(self, state: PatientState) -> None:
         assert len({consent.id for consent in state.consents}) == len(state.consents)
+        assert len({one.id for one in state.prohibitions}) == len(state.prohibitions)
         assert len({broken.decision for broken in state.glass_breaks}) == len(state.glass_breaks)
         assert len({one.id for one in state.cases}) == len(state.cases)
         assert state.dids == tuple(sorted(set(state.dids)))

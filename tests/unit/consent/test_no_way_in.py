@@ -20,13 +20,25 @@ from tests.asking import UNASKED
 from salus.access.actors import Asking
 from salus.access.cases import CaseOutcome
 from salus.access.cedar import CedarPolicies
-from salus.access.decisions import Answer, Question, case_opened, glass_broken, inputs_of, patients_among
+from salus.access.decisions import (
+    Answer,
+    Question,
+    Rule,
+    Verdict,
+    case_opened,
+    glass_broken,
+    inputs_of,
+    patients_among,
+)
 from salus.access.law import answer_of
 from salus.access.policy_files import read_policies
+from salus.access.prohibitions import Prohibition
 from salus.access.state import PatientState, SubjectState, evolve
 from salus.consent.domain import consents as law
+from salus.consent.domain import prohibitions
 from salus.consent.domain.cases import DecideCase
 from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, Unlink, decide
+from salus.consent.domain.prohibitions import Forbid, Lift
 from salus.events.contexts.consent import Action
 from salus.events.fields import Purpose
 from salus.events.parties import Party
@@ -66,9 +78,12 @@ pair = st.one_of(st.sampled_from([INSIDER, *PEOPLE]).map(lambda did: (did, did))
 # What identity lets a member give to its people.
 role = st.sampled_from(["patient", "clinician", "researcher", "privacy-officer"])
 people = st.sampled_from([did for did, party in FOUNDED.items() if party.kind == "person"])
+PERMITS = Verdict(allowed=True, rules=(Rule("open"),))
 PURPOSES: tuple[Purpose, ...] = ("TREAT", "ETREAT", "HRESCH", "PATRQT")
 ACTIONS: tuple[Action, ...] = get_args(Action)
 purpose, action = st.sampled_from(PURPOSES), st.sampled_from(ACTIONS)
+purposes = st.sampled_from([(), *((one,) for one in PURPOSES)])
+actions = st.sampled_from([(), *((one,) for one in ACTIONS)])
 
 
 def a_grant(name: str, grantee: str, acts: Action, why: Purpose) -> Grant:
@@ -94,7 +109,7 @@ class Network(RuleBasedStateMachine):
         super().__init__()
         self.parties = dict(FOUNDED)
         self.state = PatientState()
-        self.consents = self.emergencies = 0
+        self.consents = self.emergencies = self.prohibitions = 0
         self.approvals: dict[tuple[str, Purpose], bool] = {}
 
     def asking(self, did: str) -> Asking:
@@ -174,6 +189,28 @@ class Network(RuleBasedStateMachine):
         if self.event_of(who, Revoke(f"c{number}", PATIENT)):
             assert may
 
+    @rule(pair=pair, of_all=st.booleans(), acts=actions, why=purposes)
+    def forbid(
+        self, pair: tuple[str, str], acts: tuple[Action, ...], why: tuple[Purpose, ...], *, of_all: bool
+    ) -> None:
+        who, did = pair
+        may = self.is_steward(who) or self.is_patient(who)
+        self.prohibitions += 1
+        party = None if of_all else did
+        command = Forbid(f"p{self.prohibitions}", PATIENT, party, acts, why, party_kind="person")
+        if self.event_of(who, command):
+            assert may
+
+    @rule(who=anybody, number=number)
+    def lift(self, who: str, number: int) -> None:
+        parties = {one.id: one.party for one in self.state.prohibitions}
+        party = parties.get(f"p{number}", who)
+        about_oneself = who == HOSPITAL if party is None else who == party
+        uses = bool(self.parties[who].roles & USERS) and party in {None, self.parties[who].member}
+        may = self.is_patient(who) or (self.is_steward(who) and not about_oneself and not uses)
+        if self.event_of(who, Lift(f"p{number}", PATIENT)):
+            assert may
+
     @rule(who=anybody)
     def break_the_glass(self, who: str) -> None:
         question = Question(self.asking(who), "read", "o", PATIENT, "ETREAT", "other")
@@ -184,6 +221,10 @@ class Network(RuleBasedStateMachine):
         if broken is not None:
             assert "clinician" in self.parties[who].roles
             assert self.parties[who].member is not None
+            assert not any(
+                "ETREAT" in one.purposes and "read" in (one.actions or ACTIONS)
+                for one in self.forbidden_to(who)
+            )
             self.state = evolve(self.state, broken)
             self.emergencies += 1
 
@@ -218,12 +259,15 @@ class Network(RuleBasedStateMachine):
 
     # --- what must hold ------------------------------------------------------------------------------
 
-    def answer(self, question: Question, policies: CedarPolicies = POLICIES) -> Answer:
+    def answer(
+        self, question: Question, policies: CedarPolicies = POLICIES, *, verdict: Verdict | None = None
+    ) -> Answer:
+        """Return the answer by policies, or by a verdict of others."""
         patients = patients_among(self.state.dids, self.parties)
         inputs = inputs_of(question, state=self.state, patients=patients, subject=SUBJECT, at=NOW)
         return answer_of(
             question,
-            policies.evaluate(inputs),
+            verdict or policies.evaluate(inputs),
             state=self.state,
             patients=patients,
             subject=SUBJECT,
@@ -237,6 +281,24 @@ class Network(RuleBasedStateMachine):
             for consent in self.state.consents
             if consent.revoked_epoch is None
         )
+
+    def forbidden_to(self, did: str) -> list[Prohibition]:
+        parties = {None, did, self.parties[did].member}
+        return [one for one in self.state.prohibitions if one.party in parties and not one.lifted]
+
+    @invariant()
+    def nobody_does_what_was_forbidden(self) -> None:
+        for did, party in self.parties.items():
+            keeps = did == HOSPITAL or (party.member == HOSPITAL and "clinician" in party.roles)
+            for one in self.forbidden_to(did):
+                for acts in one.actions or ACTIONS:
+                    for why in one.purposes or PURPOSES:
+                        # Whatever the policies permit.
+                        answer = self.answer(
+                            Question(self.asking(did), acts, "o", PATIENT, why), verdict=PERMITS
+                        )
+                        own = acts == "read" and why == "PATRQT" and self.is_patient(did)
+                        assert not answer.allowed or own or (keeps and acts == "write")
 
     @invariant()
     def nobody_reads_or_writes_without_having_been_given_it(self) -> None:
@@ -256,6 +318,12 @@ class Network(RuleBasedStateMachine):
         for consent in before.consents:
             if consent.revoked_epoch is None:
                 assert self.event_of(HOSPITAL, Revoke(consent.id, PATIENT))
+        self.parties["lifts"] = Party("lifts", "person", frozenset({"privacy-officer"}), HOSPITAL)
+        for one in before.prohibitions:
+            if not one.lifted:
+                assert self.event_of("lifts", Lift(one.id, PATIENT))
+        self.parties.pop("lifts")
+        assert self.event_of(HOSPITAL, Forbid("new-p", PATIENT))
         assert self.event_of(HOSPITAL, a_grant("new", CLINICIAN, "read", "TREAT"))
         assert self.event_of(HOSPITAL, Link(PATIENT, HERSELF, is_patient=True))
         for broken in before.glass_breaks:
@@ -276,6 +344,7 @@ def test_no_sequence_ends_in_a_right_that_nobody_gave_or_in_a_dead_end(
     """Case issue 12, item 6; the limits are so low that a search meets them."""
     monkeypatch.setattr(law, "CONSENTS_MAX", 3)
     monkeypatch.setattr(law, "LINKS_MAX", 2)
+    monkeypatch.setattr(prohibitions, "PROHIBITIONS_MAX", 3)
     run_state_machine_as_test(
         Network, settings=settings(max_examples=40, stateful_step_count=20, deadline=None)
     )

@@ -21,6 +21,7 @@ from tests.unit.consent.test_consents import (
     PATIENT_HERSELF,
     STEWARD,
     a_grant,
+    a_prohibition,
     after,
 )
 from tools.consent_rights import CASES, Case, answer_to
@@ -29,6 +30,7 @@ from salus.access.actors import Actor, Asking
 from salus.access.state import PatientState, SubjectState, evolve
 from salus.consent.domain.cases import DecideCase
 from salus.consent.domain.consents import Command, Link, Review, Revoke, Unlink, decide
+from salus.consent.domain.prohibitions import Lift
 from salus.consent.domain.rights import relation_of, require, sees_all
 from salus.events.patient_rights import RIGHTS, Act, Concern, Permission, Relation
 from salus.runtime.refusal import Refusal
@@ -52,9 +54,9 @@ CELLS = [(act, concern, relation, actor) for act, concern, relation in RIGHTS fo
 
 
 def state_about(did: str) -> PatientState:
-    """Return a patient with links, a consent to the party, and an access that it had."""
+    """Return a patient with links, a consent to the party, a prohibition of it, and an access that it had."""
     state = PatientState(dids=(HERSELF, FORMER.did, LINKED_OFFICER.did))
-    state = after(a_grant(grantee=did), state=state)
+    state = after(a_grant(grantee=did), a_prohibition(party=did), state=state)
     state = evolve(state, msgspec.structs.replace(BROKEN, principal=did))
     return evolve(state, opened(principal=did))
 
@@ -65,6 +67,10 @@ def command_of(act: Act, did: str) -> Command | None:  # noqa: PLR0911  # one fo
             return a_grant(consent="c2", grantee=did)
         case Act.REVOKE:
             return Revoke("c1", PATIENT)
+        case Act.FORBID:
+            return a_prohibition(prohibition="p2", party=did)
+        case Act.LIFT:
+            return Lift("p1", PATIENT)
         case Act.LINK:
             return Link(PATIENT, did, is_patient=True)
         case Act.UNLINK:

@@ -228,6 +228,7 @@ def test_whatever_makes_something_of_a_name_claims_it() -> None:
     claiming = {entry.name.split(".")[2] for entry in CATALOGUE.types() if entry.claims is not None}
 
     assert claiming == {
+        "access-prohibited",
         "access-decided",
         "party-registered",
         "key-added",

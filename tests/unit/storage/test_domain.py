@@ -13,6 +13,7 @@ from tests.asking import UNASKED
 from salus.contracts.decision import Attempt
 from salus.crypto.sealing import SUITE
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked, PatientUnlinked
+from salus.events.contexts.consent_prohibitions import AccessProhibited, ProhibitionLifted
 from salus.events.contexts.storage import ObjectStored, SubjectErased, SubjectKeyDestroyed, SubjectRegistered
 from salus.events.event_types import EventData
 from salus.events.fields import Sealed
@@ -178,6 +179,15 @@ def test_an_epoch_goes_on_by_one_or_not_at_all(epochs: list[int]) -> None:
             state, ConsentRevoked(consent="c", patient=PATIENT, epoch=epoch, request=UNASKED)
         )
         assert state.epoch == before + (epoch == before + 1)
+
+
+def test_a_prohibition_moves_the_epoch_as_a_revocation_does() -> None:
+    forbidden = AccessProhibited(prohibition="p", patient=PATIENT, valid_from=NOW, epoch=4, request=UNASKED)
+    lifted = ProhibitionLifted(prohibition="p", patient=PATIENT, request=UNASKED)
+
+    assert evolve_epoch(EpochState(epoch=3), forbidden) == EpochState(epoch=4)
+    assert patient_of_revocation("p", forbidden) == PATIENT
+    assert patient_of_revocation("p", lifted) is None
 
 
 def test_unlinking_moves_the_epoch_as_a_revocation_does() -> None:

@@ -361,7 +361,7 @@ def _covering(
     question: Question, state: PatientState, grants: GrantIndex | None, *, at: datetime
 ) -> Covering:
     """Return the active consents by which a principal may do this: those to itself and to its member."""
-    index = GrantIndex(state.consents) if grants is None else grants
+    index = GrantIndex(state) if grants is None else grants
     who = question.principal
     return index.covering((who.did, who.member), action=question.action, purpose=question.purpose, at=at)
 

@@ -1,4 +1,4 @@
-"""A patient's consents by whom and what they allow: a question costs the same with one and a thousand.
+"""A patient's consents and prohibitions by whom they are about: a question costs the same with one and many.
 
 A question can rest on consents to its principal or the principal's member, for its action and purpose, that
 are active at its moment. Those are found here; what the index says never differs from a look at all of them.
@@ -6,13 +6,14 @@ are active at its moment. Those are found here; what the index says never differ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import merge
 from itertools import islice
 
-from salus.access.state import Consent
+from salus.access.prohibitions import ProhibitionIndex
+from salus.access.state import Consent, PatientState
 
 # A decision that more consents cover names the first of them.
 CONSENTS_NAMED_MAX = 64
@@ -64,12 +65,12 @@ class _Alike:
 
 
 class GrantIndex:
-    """The consents of one patient that were not revoked; belongs to one version of her state."""
+    """What one patient grants and was not revoked, and what she forbids; of one version of her state."""
 
-    def __init__(self, consents: Sequence[Consent]) -> None:
-        self.size = len(consents)
+    def __init__(self, state: PatientState) -> None:
+        self.prohibitions = ProhibitionIndex(state.prohibitions)
         self._alike: dict[tuple[str, str, str], _Alike] = {}
-        for consent in consents:
+        for consent in state.consents:
             if consent.revoked_epoch is None:
                 for action in set(consent.actions):
                     for purpose in set(consent.purposes):

@@ -1,8 +1,8 @@
 """What the network knows of a patient's wishes, and how each event changes it. Pure.
 
-One aggregate is one patient, named by her pseudonym: her consents, the epoch that makes older decision
-tokens void, the parties that are she, and the emergency accesses that await review. Which policies are in
-force is an aggregate of its own, named by the DID of the consent service.
+One aggregate is one patient, named by her pseudonym: her consents and prohibitions, the epoch that makes
+older decision tokens void, the parties that are she, and the emergency accesses that await review. Which
+policies are in force is an aggregate of its own, named by the DID of the consent service.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 from salus.access.cases import Case, evolve_cases
 from salus.access.emergencies import GlassBreak, evolve_emergencies
 from salus.access.policy_files import contents_of, digest_of
+from salus.access.prohibitions import Prohibition, after_lifting, after_prohibition
 from salus.events.contexts.consent import (
     Action,
     ConsentGranted,
@@ -28,6 +29,7 @@ from salus.events.contexts.consent import (
     PolicySetProposed,
 )
 from salus.events.contexts.consent_oversight import CaseDecided, CaseOpened, ReviewOverdue
+from salus.events.contexts.consent_prohibitions import AccessProhibited, ProhibitionLifted
 from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.events.epochs import next_epoch
 from salus.events.event_types import EventData
@@ -101,6 +103,7 @@ class PatientState(msgspec.Struct, frozen=True, omit_defaults=True):
     dids: tuple[str, ...] = ()
     glass_breaks: tuple[GlassBreak, ...] = ()
     cases: tuple[Case, ...] = ()
+    prohibitions: tuple[Prohibition, ...] = ()
 
 
 class SubjectState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -110,7 +113,7 @@ class SubjectState(msgspec.Struct, frozen=True, omit_defaults=True):
     erased: bool = False
 
 
-def evolve(state: PatientState, event: EventData) -> PatientState:
+def evolve(state: PatientState, event: EventData) -> PatientState:  # noqa: PLR0911  # one per fact
     """Return the patient after the event; an event that cannot apply changes nothing."""
     change = msgspec.structs.replace
     match event:
@@ -126,6 +129,11 @@ def evolve(state: PatientState, event: EventData) -> PatientState:
         case PatientUnlinked():
             dids = tuple(did for did in state.dids if did != event.did)
             return change(state, dids=dids, epoch=next_epoch(state.epoch, event.epoch))
+        case AccessProhibited() if not is_listed(state, event.prohibition):
+            prohibitions = after_prohibition(state.prohibitions, event)
+            return change(state, prohibitions=prohibitions, epoch=next_epoch(state.epoch, event.epoch))
+        case ProhibitionLifted():
+            return change(state, prohibitions=after_lifting(state.prohibitions, event))
         case _:
             return _with_awaited(state, event)
 
@@ -140,6 +148,11 @@ def _with_awaited(state: PatientState, event: EventData) -> PatientState:
     if (broken, cases) == (state.glass_breaks, state.cases):
         return state
     return msgspec.structs.replace(state, glass_breaks=broken, cases=cases)
+
+
+def is_listed(state: PatientState, name: str) -> bool:
+    """Tell whether a consent or a prohibition of that id is listed."""
+    return any(one.id == name for one in state.consents) or any(one.id == name for one in state.prohibitions)
 
 
 def evolve_policies(state: PolicyState, event: EventData) -> PolicyState:

@@ -78,7 +78,7 @@ class _Known:
     patient: PatientState = field(default_factory=PatientState)
     subject: SubjectState = field(default_factory=SubjectState)
     policies: PolicyState = field(default_factory=PolicyState)
-    grants: GrantIndex = field(default_factory=lambda: GrantIndex(()))
+    grants: GrantIndex = field(default_factory=lambda: GrantIndex(PatientState()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +294,7 @@ class DecisionReplay:
             known.subject = evolve_subject(known.subject, data)
             known.policies = evolve_policies(known.policies, data)
         if wanted != known.taken:
-            known.taken, known.grants = wanted, GrantIndex(known.patient.consents)
+            known.taken, known.grants = wanted, GrantIndex(known.patient)
         return known
 
     def _known(self, subject: str) -> _Known:

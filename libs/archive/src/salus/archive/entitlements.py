@@ -25,6 +25,7 @@ from salus.archive.served_requests import (
     AnyServed,
     ServedDecision,
     ServedEmergency,
+    ServedProhibition,
     ServedRead,
     ServedRegistration,
     ServedRevocation,
@@ -127,7 +128,7 @@ class Entitlements:
                 self._store.lacks_of_patient_again(served.patient)
             case ServedEmergency() if self.lacking:
                 self._store.lacks_of_emergency_again(served.patient, served.decision)
-            case ServedRevocation() | ServedUnlink():
+            case ServedRevocation() | ServedProhibition() | ServedUnlink():
                 # What was decided before may have ended before transfers that stand on another partition.
                 self._store.epoch_again(served.patient, served.epoch - 1)
             case _:

@@ -19,8 +19,10 @@ from salus.archive.served_requests import (
     ServedEmergency,
     ServedErasure,
     ServedGrant,
+    ServedLifting,
     ServedLink,
     ServedOverdue,
+    ServedProhibition,
     ServedRead,
     ServedRegistration,
     ServedReview,
@@ -38,6 +40,7 @@ from salus.events.patient_rights import (
     Relation,
     Somebody,
     keeps_records_for,
+    lifted_from,
     may_erase,
     objection,
     permission_of,
@@ -164,7 +167,7 @@ class PatientFacts:
                 if isinstance(patient.linked, set):
                     patient.linked.discard(served.did)
                 return self._begin_epoch(served)
-            case ServedRevocation():
+            case ServedRevocation() | ServedProhibition():
                 return self._begin_epoch(served)
             case _:
                 return self._evolve_awaited(served)
@@ -213,7 +216,7 @@ class PatientFacts:
             case _:
                 return self._of_consent(served, then)
 
-    def _of_consent(self, served: AnyServed, then: Then) -> LackOfRight | None:
+    def _of_consent(self, served: AnyServed, then: Then) -> LackOfRight | None:  # noqa: C901  # one per act
         act: Act
         about: str | None
         match served:
@@ -221,6 +224,10 @@ class PatientFacts:
                 act, about = Act.GRANT, served.grantee
             case ServedRevocation():
                 act, about = Act.REVOKE, None
+            case ServedProhibition():
+                act, about = Act.FORBID, served.party
+            case ServedLifting():
+                act, about = Act.LIFT, served.party
             case ServedLink():
                 act, about = Act.LINK, served.did
             case ServedUnlink():
@@ -278,7 +285,7 @@ class PatientFacts:
         stated = datetime.fromtimestamp(served.time, UTC)
         return stated - self._leeway, stated + self._leeway
 
-    def _begin_epoch(self, served: ServedRevocation | ServedUnlink) -> bool:
+    def _begin_epoch(self, served: ServedRevocation | ServedProhibition | ServedUnlink) -> bool:
         patient = self._patient(served.patient)
         known = 0 if patient.epochs is None else len(patient.epochs)
         if next_epoch(known, served.epoch) == known:
@@ -304,16 +311,18 @@ class PatientFacts:
         return None
 
     def _of_act(self, act: Act, served: Served, then: Then, *, about: str | None) -> LackOfRight | None:
-        # A consent's id begins with its patient's.
+        # The id of a consent or a prohibition begins with its patient's.
         of_patient = served.patient.removeprefix("urn:uuid:") + "."
-        if isinstance(served, ServedRevocation) and not served.consent.startswith(of_patient):
+        named = _named(served)
+        if named is not None and not named.startswith(of_patient):
             return LackOfRight(f"{act}: what it names is another patient's")
         if self._who(served) is None:
             return LackOfRight(f"{act}: who asked is not registered, or its member was suspended")
         steward = self._steward(served)
         for who in self.ring.parties_between(served.by, *self._lookup(served)):
             relation = relation_to(who, linked=(who.did,) if then.is_linked else (), steward=steward)
-            permission = permission_of(act, who, about=about, relation=relation)
+            concerned = lifted_from(who, about) if act is Act.LIFT else about
+            permission = permission_of(act, who, about=concerned, relation=relation)
             if permission is Permission.GIVEN:
                 return None
         unknown = relation is Relation.OTHER and steward is None
@@ -371,6 +380,17 @@ def _of_escalation(served: ServedOverdue, then: Then) -> LackOfRight | None:
     if served.appended + STATED_AHEAD_S < served.due:
         return LackOfRight("a review said to be overdue before it was due")
     return None
+
+
+def _named(served: Served) -> str | None:
+    """Return the consent or the prohibition that an act is to end."""
+    match served:
+        case ServedRevocation():
+            return served.consent
+        case ServedLifting():
+            return served.prohibition
+        case _:
+            return None
 
 
 def _sentence(act: Act, permission: Permission) -> str:

@@ -18,7 +18,7 @@ from salus.archive.body import ACCEPTED
 from salus.archive.columns import columns_of_body
 from salus.events.bearer import Bearer, read_bearer
 from salus.events.catalogue import Catalogue
-from salus.events.contexts import consent, consent_oversight, storage
+from salus.events.contexts import consent, consent_oversight, consent_prohibitions, storage
 from salus.events.effect import claims_of
 from salus.events.envelope import Event, decode_event
 from salus.events.event_types import EventData, type_of
@@ -68,6 +68,20 @@ class ServedRevocation(Served, frozen=True, array_like=True, gc=False, tag=True,
 
     consent: str
     epoch: int
+
+
+class ServedProhibition(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """An access was forbidden, to a party or to everybody."""
+
+    party: str | None
+    epoch: int
+
+
+class ServedLifting(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """What was forbidden a party, or everybody, is not any more."""
+
+    party: str | None
+    prohibition: str
 
 
 class ServedLink(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
@@ -177,6 +191,8 @@ AnyServed = (
     ServedChange
     | ServedGrant
     | ServedRevocation
+    | ServedProhibition
+    | ServedLifting
     | ServedLink
     | ServedUnlink
     | ServedEmergency
@@ -317,6 +333,14 @@ def _object_of(data: storage.ObjectRead | storage.ReadBrokenOff | storage.Sealed
 _KINDS: Mapping[type[EventData], tuple[type[AnyServed], Callable[[Any], dict[str, Any]]]] = {
     consent.ConsentGranted: (ServedGrant, lambda d: {"grantee": d.grantee}),
     consent.ConsentRevoked: (ServedRevocation, lambda d: {"consent": d.consent, "epoch": d.epoch}),
+    consent_prohibitions.AccessProhibited: (
+        ServedProhibition,
+        lambda d: {"party": d.party, "epoch": d.epoch},
+    ),
+    consent_prohibitions.ProhibitionLifted: (
+        ServedLifting,
+        lambda d: {"party": d.party, "prohibition": d.prohibition},
+    ),
     consent.PatientLinked: (ServedLink, lambda d: {"did": d.did}),
     consent.PatientUnlinked: (ServedUnlink, lambda d: {"did": d.did, "epoch": d.epoch}),
     consent.GlassBroken: (

@@ -74,6 +74,7 @@ COMMANDS = {
     "logout": Place("logins:logout", "People and access"),
     "approve": Place("approvals:approve", "People and access"),
     "consent": Place("consents:app", "People and access"),
+    "prohibition": Place("prohibitions:app", "People and access"),
     "policy": Place("policies:app", "People and access"),
     "object": Place("storing:app", "People and access"),
     "storage": Place("bucket_verification:app", "Facts"),

@@ -42,11 +42,13 @@ class Act(StrEnum):
 
     GRANT = "grant a consent"
     REVOKE = "take a consent back"
+    FORBID = "forbid an access"
+    LIFT = "lift a prohibition"
     LINK = "say that a party is the patient"
     UNLINK = "say that it is not"
     REVIEW = "review an emergency access"
     DECIDE = "decide a case that waits for a person"
-    SEE = "see all her consents, parties, emergency accesses and cases"
+    SEE = "see all her consents, prohibitions, parties, emergency accesses and cases"
 
 
 class Relation(StrEnum):
@@ -60,7 +62,7 @@ class Relation(StrEnum):
 
 
 class Concern(StrEnum):
-    """Whom the act is about: the consent's grantee, the linked party, who had the access."""
+    """Whom the act is about: a consent's grantee, who is forbidden, the linked party, who had the access."""
 
     ANOTHER = "another"
     ONESELF = "oneself"
@@ -80,6 +82,8 @@ YES, NO, OWN = Permission.GIVEN, Permission.DENIED, Permission.OWN
 _ROWS: Mapping[Act, Mapping[Concern, tuple[Permission, Permission, Permission, Permission, Permission]]] = {
     Act.GRANT: {Concern.ANOTHER: (YES, NO, YES, YES, NO), Concern.ONESELF: (YES, NO, YES, OWN, NO)},
     Act.REVOKE: {Concern.ANOTHER: (YES, NO, YES, YES, NO), Concern.ONESELF: (YES, NO, YES, YES, NO)},
+    Act.FORBID: {Concern.ANOTHER: (YES, NO, YES, YES, NO), Concern.ONESELF: (YES, NO, YES, YES, NO)},
+    Act.LIFT: {Concern.ANOTHER: (YES, NO, YES, YES, NO), Concern.ONESELF: (YES, NO, OWN, OWN, NO)},
     Act.LINK: {Concern.ANOTHER: (NO, NO, YES, YES, NO), Concern.ONESELF: (NO, NO, OWN, OWN, NO)},
     Act.UNLINK: {Concern.ANOTHER: (NO, NO, YES, YES, NO), Concern.ONESELF: (YES, YES, YES, YES, NO)},
     Act.REVIEW: {Concern.ANOTHER: (NO, NO, NO, YES, NO), Concern.ONESELF: (NO, NO, NO, OWN, NO)},
@@ -96,6 +100,8 @@ RIGHTS: Mapping[tuple[Act, Concern, Relation], Permission] = {
 _WHO: Mapping[Act, str] = {
     Act.GRANT: "neither the patient nor her steward",
     Act.REVOKE: "neither the patient nor her steward",
+    Act.FORBID: "neither the patient nor her steward",
+    Act.LIFT: "neither the patient nor her steward",
     Act.LINK: "only the patient's steward says which party she is",
     Act.UNLINK: "neither the patient's steward nor the party itself",
     Act.REVIEW: "a privacy officer of the patient's steward reviews",
@@ -153,6 +159,11 @@ def keeps_records_for(who: Somebody, member: str) -> bool:
 def may_erase(who: Somebody, steward: str) -> bool:
     """Tell whether a party may destroy a patient's key: her steward itself, or its privacy officer."""
     return who.did == steward or (who.member == steward and "privacy-officer" in who.roles)
+
+
+def lifted_from(who: Somebody, party: str | None) -> str:
+    """Return whom the lifting of a prohibition is about; one of everybody is about who lifts it."""
+    return party or who.member or who.did
 
 
 def _concern(who: Somebody, about: str | None) -> Concern:

@@ -12,7 +12,7 @@ from salus.access.cedar import ENGINE
 from salus.access.policy_check import usable
 from salus.access.policy_files import files_of, read_policies
 from salus.access.state import PatientState
-from salus.consent import api, authzen_api, decision_api, fhir_api, policies_api
+from salus.consent import api, authzen_api, decision_api, fhir_api, policies_api, prohibitions_api
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.folded import (
     PATIENTS,
@@ -30,6 +30,7 @@ from salus.consent.adapters.tokens import DecisionTokens
 from salus.consent.cases_api import case_routes
 from salus.consent.domain.policies import Founding
 from salus.consent.domain.reviews import escalation
+from salus.consent.fhir_creation import FhirApi
 from salus.consent.handlers import adopt_policies
 from salus.consent.overdue import OverdueReviews
 from salus.consent.ports import World
@@ -114,7 +115,8 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     app.include_router(review_routes(shared))
     app.include_router(case_routes(shared))
     app.include_router(policies_api.policy_routes(shared))
+    app.include_router(prohibitions_api.routes(shared))
     app.include_router(decision_api.routes(deciding))
     authzen_api.install(app, deciding, public_url=settings.public_url)
     install_lanes(app, {**api.lanes(shared), **decision_api.lanes(deciding), **authzen_api.lanes(deciding)})
-    fhir_api.install(app, fhir_api.FhirApi(shared, IdentifierMarks(around.signer)))
+    fhir_api.install(app, FhirApi(shared, IdentifierMarks(around.signer)))

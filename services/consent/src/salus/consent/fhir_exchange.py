@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request
 
-from salus.consent.adapters.fhir.consent import URI, Identifier
+from salus.consent.adapters.fhir.consent import Identifier
+from salus.consent.adapters.fhir.provisions import URI
 from salus.events.signed_request import FHIR_PRETTY, is_fhir_json
 from salus.runtime.fields import PSEUDONYM_PATTERN
 from salus.runtime.negotiation import MediaRange, media_range

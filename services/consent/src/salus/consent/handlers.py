@@ -24,16 +24,17 @@ from salus.consent.domain.consents import (
     decide,
     differing_terms,
     found_consent,
-    require_expected_kind,
     require_in_force,
 )
 from salus.consent.domain.policies import Founding, adopt
+from salus.consent.domain.prohibitions import Forbid, require_kind
 from salus.consent.domain.rights import visible_consents
 from salus.consent.ports import World
 from salus.contracts.contract import NameTakenError
 from salus.contracts.rules import RulesHost
 from salus.contracts.rules import adopt as state_rules
 from salus.events.contexts.consent import ConsentGranted
+from salus.events.contexts.identity import PartyKind
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.runtime.auth import party_that_signed
@@ -50,7 +51,7 @@ async def execute(command: Command, *, actor: Asking, at: datetime, world: World
     asks, with which key and roles, and whom it names, is looked up when its turn has come. Raises Refusal, or
     ProblemError 409 `conflict`, or 429 if the account gave too many commands.
     """
-    revokes = isinstance(command, Revoke | Unlink)
+    revokes = isinstance(command, Revoke | Unlink | Forbid)
     (world.limits.revocations if revokes else world.limits.commands).take(actor)
     subject = SubjectState()
 
@@ -108,7 +109,8 @@ async def found_granted(consent: Consent, command: Grant, *, at: datetime, world
     """
     if not (differing := differing_terms(consent, command, at=at)):
         require_in_force(consent, at=at)
-        require_expected_kind(_with_grantee(command, await world.ring.catch_up()))
+        ring = await world.ring.catch_up()
+        require_kind(kind_of(command.grantee, ring), expected=command.expected_kind)
     return differing
 
 
@@ -133,16 +135,19 @@ def _as_found(command: Command, ring: KeyRing) -> Command:
     """Return the command with what the ring says now of the party that it names."""
     match command:
         case Grant():
-            return _with_grantee(command, ring)
+            return replace(command, grantee_kind=kind_of(command.grantee, ring))
+        case Forbid():
+            return replace(command, party_kind=kind_of(command.party, ring))
         case Link():
             return replace(command, is_patient=bool(patients_among((command.did,), ring.parties)))
         case _:
             return command
 
 
-def _with_grantee(command: Grant, ring: KeyRing) -> Grant:
-    party = ring.parties.get(command.grantee)
-    return replace(command, grantee_kind=None if party is None else party.kind)
+def kind_of(did: str | None, ring: KeyRing) -> PartyKind | None:
+    """Return as what a party is registered; None: nobody of that DID is."""
+    party = None if did is None else ring.parties.get(did)
+    return None if party is None else party.kind
 
 
 def as_known(actor: Asking, ring: KeyRing, *, at: datetime) -> Asking:

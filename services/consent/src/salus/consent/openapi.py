@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from salus.consent import api, authzen_api, decision_api, fhir_api, policies_api
+from salus.consent import api, authzen_api, decision_api, fhir_api, policies_api, prohibitions_api
+from salus.consent.fhir_creation import FhirApi
 from salus.runtime.openapi import StandIn
 
 
@@ -14,6 +15,7 @@ def add_routes(app: FastAPI, stand_in: StandIn) -> None:
     deciding = decision_api.DecisionApi(shared, questions_max=1)
     app.include_router(api.routes(shared))
     app.include_router(policies_api.policy_routes(shared))
+    app.include_router(prohibitions_api.routes(shared))
     app.include_router(decision_api.routes(deciding))
     authzen_api.install(app, deciding, public_url=None)
-    fhir_api.install(app, fhir_api.FhirApi(shared, stand_in.behind))
+    fhir_api.install(app, FhirApi(shared, stand_in.behind))

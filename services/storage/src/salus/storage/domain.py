@@ -14,6 +14,7 @@ import msgspec
 
 from salus.contracts.decision import Attempt, Decision, require_decision
 from salus.events.contexts.consent import ConsentRevoked, PatientUnlinked
+from salus.events.contexts.consent_prohibitions import AccessProhibited
 from salus.events.contexts.storage import ObjectStored, SubjectErased, SubjectKeyDestroyed, SubjectRegistered
 from salus.events.envelope import Envelope
 from salus.events.epochs import next_epoch
@@ -25,6 +26,8 @@ from salus.events.pseudonyms import pseudonym_of
 from salus.events.requests import Request
 from salus.runtime.refusal import Refusal
 
+# What of consent takes a right away, so that decision tokens of before are void.
+_TakesRights = ConsentRevoked | PatientUnlinked | AccessProhibited
 Basis = Literal["gdpr-art-17", "retention-ended", "patient-request", "court-order"]
 PURPOSES: frozenset[str] = frozenset(get_args(Purpose))
 
@@ -119,7 +122,7 @@ def object_with_event(state: ObjectState, envelope: Envelope) -> ObjectState:
 
 def evolve_epoch(state: EpochState, data: EventData) -> EpochState:
     """Fold one event of consent; only what takes a right away moves the epoch."""
-    if isinstance(data, ConsentRevoked | PatientUnlinked):
+    if isinstance(data, _TakesRights):
         return EpochState(epoch=next_epoch(state.epoch, data.epoch))
     return state
 
@@ -136,7 +139,7 @@ def object_name(patient: str, object: str) -> str:  # noqa: A002  # the catalogu
 
 def patient_of_revocation(_: str, data: EventData) -> str | None:
     """Name the patient whose epoch an event of consent moves."""
-    return data.patient if isinstance(data, ConsentRevoked | PatientUnlinked) else None
+    return data.patient if isinstance(data, _TakesRights) else None
 
 
 def location_of(object: str, salt: Sealed) -> str:  # noqa: A002  # the catalogue's name

@@ -45,7 +45,7 @@ def _ratio(files: Mapping[str, bytes]) -> tuple[float, float]:
     asked, subject = Question(who, "read", "o", patient_of(0), "TREAT"), SubjectState(HOSPITAL.did)
     # A verdict that is known would be no work to compare.
     engine = CedarPolicies(files, verdicts_kept_max=0)
-    grants = GrantIndex(state.consents)
+    grants = GrantIndex(state)
     texts = [text.decode() for name, text in sorted(files.items()) if name.endswith(".cedar")]
     policies = cedarpy.PolicySet.from_str("\n".join(texts))
     schema = cedarpy.Schema.from_str(files["salus.cedarschema"].decode())

@@ -10,6 +10,7 @@ from salus.events.contexts import (
     audit,
     clinical,
     consent_oversight,
+    consent_prohibitions,
     identity_login,
     lab,
     ledger,
@@ -19,9 +20,18 @@ from salus.events.contexts import (
 )
 from salus.events.installed_contexts import installed_contexts
 
-# What `identity_login` declares belongs to identity's context, which is whole with it; so with consent's.
-CONTEXTS = tuple(
-    module.CONTEXT
-    for module in (audit, clinical, consent_oversight, identity_login, lab, ledger, network, pharma, storage)
+# A context may take several modules, and is whole once each of them is imported.
+_MODULES = (
+    audit,
+    clinical,
+    consent_oversight,
+    consent_prohibitions,
+    identity_login,
+    lab,
+    ledger,
+    network,
+    pharma,
+    storage,
 )
+CONTEXTS = tuple(dict.fromkeys(module.CONTEXT for module in _MODULES))
 CATALOGUE = Catalogue([*CONTEXTS, *installed_contexts()])

@@ -10,6 +10,7 @@ from salus.events.contexts import (
     clinical,
     consent,
     consent_oversight,
+    consent_prohibitions,
     identity,
     identity_login,
     lab,
@@ -283,6 +284,38 @@ def _consent_revoked(data: consent.ConsentRevoked) -> Facts:
         object_kind="consent",
         patient=data.patient,
         consents=(data.consent,),
+    )
+
+
+@describes(consent_prohibitions.AccessProhibited)
+def _access_prohibited(data: consent_prohibitions.AccessProhibited) -> Facts:
+    whom = "everybody" if data.party is None else short(data.party)
+    what = " and ".join(data.actions) or "read and write"
+    why = ", ".join(data.purposes) or "any purpose"
+    return Facts(
+        activity=Activity.CONSENT_CREATED,
+        action="C",
+        summary=f"{short(data.patient)} forbids {whom} to {what} for {why}.",
+        party=data.party,
+        object=data.prohibition,
+        object_kind="prohibition",
+        patient=data.patient,
+        consents=(data.prohibition,),
+    )
+
+
+@describes(consent_prohibitions.ProhibitionLifted)
+def _prohibition_lifted(data: consent_prohibitions.ProhibitionLifted) -> Facts:
+    return Facts(
+        activity=Activity.CONSENT_ENDED,
+        action="U",
+        severity=Severity.LOW,
+        summary=f"Prohibition {data.prohibition} of {short(data.patient)} was lifted.",
+        party=data.party,
+        object=data.prohibition,
+        object_kind="prohibition",
+        patient=data.patient,
+        consents=(data.prohibition,),
     )
 
 

@@ -40,6 +40,7 @@ from salus.events.contexts.consent import (
     PolicySetProposed,
 )
 from salus.events.contexts.consent_oversight import CaseDecided, CaseOpened, ReviewOverdue
+from salus.events.contexts.consent_prohibitions import AccessProhibited, ProhibitionLifted
 from salus.events.event_types import EventData
 from salus.events.state_positions import Partition
 
@@ -67,6 +68,8 @@ PATIENTS = Contract(
             ReviewOverdue,
             CaseOpened,
             CaseDecided,
+            AccessProhibited,
+            ProhibitionLifted,
         }
     ),
     tables=(TableProjection(REVIEWS, review_rows),),
@@ -117,12 +120,13 @@ class _Patient:
     @classmethod
     def of(cls, row: Loaded | None, *, version: int) -> _Patient:
         state = PATIENTS.decode(row.state) if row else PatientState()
-        return cls(version, state, GrantIndex(state.consents))
+        return cls(version, state, GrantIndex(state))
 
     @property
     def size(self) -> int:
         """How much it takes to keep, in consents."""
-        return 1 + len(self.state.consents) + len(self.state.glass_breaks) + len(self.state.cases)
+        held = (self.state.consents, self.state.prohibitions, self.state.glass_breaks, self.state.cases)
+        return 1 + sum(map(len, held))
 
 
 class FoldedFacts:

@@ -10,7 +10,10 @@ from pathlib import Path
 from salus.contracts.rules import code_digest
 
 _CODE = (
-    ("salus.consent", ("domain/consents.py", "domain/policies.py", "domain/rights.py")),
+    (
+        "salus.consent",
+        ("domain/consents.py", "domain/policies.py", "domain/prohibitions.py", "domain/rights.py"),
+    ),
     (
         "salus.access",
         (
@@ -24,6 +27,7 @@ _CODE = (
             "policy_files.py",
             "policy_slices.py",
             "policy_texts.py",
+            "prohibitions.py",
             "state.py",
         ),
     ),

@@ -13,8 +13,9 @@ from typing import Literal, assert_never
 
 from salus.access.actors import Asking
 from salus.access.emergencies import GlassBreak, Outcome
-from salus.access.state import Consent, PatientState, SubjectState
+from salus.access.state import Consent, PatientState, SubjectState, is_listed
 from salus.consent.domain.cases import DecideCase, decide_case
+from salus.consent.domain.prohibitions import Forbid, Lift, forbid, lift, require_kind
 from salus.consent.domain.rights import require
 from salus.events.contexts.consent import (
     Action,
@@ -105,10 +106,10 @@ class Review:
     ground: ReviewGround | None = None
 
 
-Command = Grant | Revoke | Link | Unlink | Review | DecideCase
+Command = Grant | Revoke | Link | Unlink | Review | DecideCase | Forbid | Lift
 
 
-def decide(
+def decide(  # noqa: C901, PLR0911  # one per command
     state: PatientState, command: Command, *, actor: Asking, subject: SubjectState, at: datetime
 ) -> EventData:
     """Return the event that the command becomes.
@@ -117,7 +118,8 @@ def decide(
         Refusal: with one of the codes not-permitted, unknown-patient, patient-erased, consent-exists,
             unknown-grantee, grantee-differs, invalid-period, unknown-consent, consent-revoked, too-many,
             already-linked, not-a-patient, not-linked, unknown-glass-break, already-reviewed, own-access,
-            ground-missing, ground-differs, unknown-case, already-decided.
+            ground-missing, ground-differs, unknown-case, already-decided,
+            unknown-prohibition, prohibition-lifted.
     """
     match command:
         case Grant():
@@ -145,6 +147,10 @@ def decide(
             return _review(state, command, actor=actor, subject=subject)
         case DecideCase():
             return decide_case(state, command, actor=actor, subject=subject, at=at)
+        case Forbid():
+            return forbid(state, command, actor=actor, subject=subject, at=at)
+        case Lift():
+            return lift(state, command, actor=actor, subject=subject)
         case _:
             assert_never(command)
 
@@ -199,9 +205,9 @@ def _grant(
     require(Act.GRANT, actor, about=command.grantee, state=state, subject=subject)
     if subject.erased:
         raise Refusal("patient-erased", "the patient's record is gone; there is nothing to consent to")
-    if any(consent.id == command.consent for consent in state.consents):
-        raise Refusal("consent-exists", "a consent of this id was granted already")
-    require_expected_kind(command)
+    if is_listed(state, command.consent):
+        raise Refusal("consent-exists", "a consent or prohibition of this id was stated already")
+    require_kind(command.grantee_kind, expected=command.expected_kind)
     start = command.valid_from or at
     if not max(start, at) < command.valid_until:
         raise Refusal("invalid-period", "the consent ends before it begins, or is over already", status=422)
@@ -219,21 +225,6 @@ def _grant(
         displaces=_displaced(state, at=at),
         request=actor.request,
     )
-
-
-def require_expected_kind(command: Grant) -> None:
-    """Raise unless the grantee is registered, and as what the asker takes it for.
-
-    Who means one person must not give it to all of a member that has this DID.
-
-    Raises:
-        Refusal: `unknown-grantee` or `grantee-differs`.
-    """
-    if command.grantee_kind is None:
-        raise Refusal("unknown-grantee", "no party with the grantee's DID is registered", status=422)
-    if command.expected_kind not in {None, command.grantee_kind}:
-        why = f"the grantee is registered as a {command.grantee_kind}, not as a {command.expected_kind}"
-        raise Refusal("grantee-differs", why, status=422)
 
 
 def _displaced(state: PatientState, *, at: datetime) -> str | None:

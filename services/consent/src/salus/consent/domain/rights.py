@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from salus.access.actors import Actor
+from salus.access.prohibitions import Prohibition
 from salus.access.state import Consent, PatientState, SubjectState
 from salus.events.patient_rights import (
     Act,
@@ -73,3 +74,11 @@ def visible_consents(actor: Actor, state: PatientState, subject: SubjectState) -
         return state.consents
     own = {actor.did, actor.member}
     return tuple(consent for consent in state.consents if consent.grantee in own)
+
+
+def visible_prohibitions(actor: Actor, state: PatientState, subject: SubjectState) -> tuple[Prohibition, ...]:
+    """Return the prohibitions that are the actor's business: all of the patient's, or none.
+
+    Whom she forbids is told when they ask; whom else she does is nobody's business.
+    """
+    return state.prohibitions if sees_all(actor, state, subject) else ()
