@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from datetime import timedelta
 from hashlib import sha256
 
@@ -24,8 +25,11 @@ from salus.audit.domain.signing_keys import signing_keys
 from salus.client.auth import RequestLine, make_approval
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered
 from salus.events.did import LocalSigner
+from salus.events.logins import KnownSession
+from salus.events.parties import KnownKey
 from salus.events.requests import Request
 from salus.events.signature import sign_values
+from salus.events.step_up import Authentication
 
 KEY = f"{CLINICIAN}#k"
 STOLEN = NOON + timedelta(seconds=1)
@@ -85,7 +89,11 @@ async def test_what_was_asked_with_a_stolen_key_since_then_is_in_doubt_and_stays
 async def test_what_was_asked_in_a_stolen_session_is_listed_too(world: World) -> None:
     """Case redC8 12: the list asked for keys of parties alone, and was empty."""
     world.ring.apply(REVOKED, at=NOON + timedelta(minutes=1))
-    world.ring.logins.keys[KEY] = world.ring.keys.pop(KEY)
+    known = {each.name: getattr(world.ring.keys[KEY], each.name) for each in fields(KnownKey)}
+    del world.ring.keys[KEY]
+    login = Authentication(NOON, None)
+    session = KnownSession(**known, provider="clinic", authentication=login, levels=None)
+    world.ring.logins.keys[KEY] = session
 
     assert await world.ids(in_doubt=KEY) == ["read-2", "read-1"]
 

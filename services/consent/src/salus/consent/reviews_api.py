@@ -102,6 +102,7 @@ class AwaitedView(BaseModel):
     @classmethod
     def of(cls, one: GlassBreak | Case, *, patient: str) -> AwaitedView:
         """Return the view of what waits."""
+        since: datetime | None
         if isinstance(one, Case):
             name, since, reason = one.id, one.opened_at, None
             action, purpose = one.action, one.purpose
