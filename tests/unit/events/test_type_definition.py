@@ -93,7 +93,7 @@ def faults_of_name(name: str, member: str) -> list[str]:
     return faults(schema, member)
 
 
-@pytest.mark.parametrize("entry", CATALOGUE.types(), ids=str)
+@pytest.mark.parametrize("entry", CATALOGUE.types(), ids=lambda entry: entry.name)
 def test_no_type_of_the_release_is_a_members(entry: EventType) -> None:
     assert not is_own_name(entry.name) or entry.name.split(".")[1] != "ext"
     for member in (HOSPITAL, KEYED, "did:web:salus", f"did:web:{entry.name.split('.')[1]}.salus"):
