@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from salus.cli.exits import CommandError
+from salus.cli.exits import CommandError, Exit
 from salus.cli.party_commands import PartyCommand
 from salus.cli.party_sessions import LOOKS_MAX, SessionFacts, end_all
 from salus.client.auth import RequestLine
@@ -22,7 +22,10 @@ NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
 @dataclass
 class Network:
-    """Identity, as the command speaks to it; after each look a thief opens another session."""
+    """Identity, as the command speaks to it; after each look a thief opens another session.
+
+    It lists the newest first, and what a session signs after it was ended is refused.
+    """
 
     sessions: list[SessionFacts]
     opens: int = 0
@@ -31,17 +34,17 @@ class Network:
 
     async def ask(self, path: str, *, query: Any, signer: LocalSigner) -> bytes:
         assert path == f"/parties/{NORA}/sessions"
-        assert signer.did
+        self._require_open(signer)
         self.asked.append(query)
         told = msgspec.json.encode({"did": NORA, "sessions": self.sessions, "more": False})
         if self.opens:
             self.opens -= 1
-            self.sessions.append(session(10 + self.opens))
+            self.sessions.insert(0, session(10 + self.opens))
         return told
 
     async def command(self, line: RequestLine, *, signer: LocalSigner) -> dict[str, Any]:
         assert (line.method, line.target) == ("POST", f"/parties/{NORA}/keys/revoke")
-        assert signer.did
+        self._require_open(signer)
         body = json.loads(line.body or b"")
         self.sent.append(body)
         kept = [one for one in self.sessions if one.key_id != body["key_id"]]
@@ -50,25 +53,43 @@ class Network:
         self.sessions = [*kept, doubted] if "since" in body else kept
         return {}
 
+    def _require_open(self, signer: LocalSigner) -> None:
+        if signer.verification_method in {body["key_id"] for body in self.sent}:
+            raise CommandError(Exit.NO, "identity refused: unauthenticated")
+
 
 def session(number: int, **facts: Any) -> SessionFacts:
     moment = NOON.isoformat()
     return SessionFacts(f"{NORA}#session-{number}", "north", moment, moment, **facts)
 
 
-async def ended(network: Network, *, reason: str = "left", since: datetime | None = None) -> list[str]:
-    command = PartyCommand(cast("Any", network), LocalSigner.from_seed(b"c" * 32), None, as_json=True)
+async def ended(
+    network: Network, *, reason: str = "left", since: datetime | None = None, within: str | None = None
+) -> list[str]:
+    """`within` is the key's id of the session in which this is asked."""
+    signer = LocalSigner.from_seed(b"c" * 32, within)
+    command = PartyCommand(cast("Any", network), signer, None, as_json=True)
     done = await end_all(command, NORA, reason=reason, since=since)
     return [key_id.rpartition("-")[2] for key_id in done]
 
 
 async def test_all_sessions_are_ended_and_those_that_come_meanwhile() -> None:
-    network = Network([session(1), session(2)], opens=1)
+    network = Network([session(2), session(1)], opens=1)
 
-    assert await ended(network) == ["1", "2", "10"]
+    assert await ended(network) == ["2", "1", "10"]
     assert network.sessions == []
     assert {body["reason"] for body in network.sent} == {"left"}
     assert network.asked[0] == ()
+
+
+async def test_who_ends_her_own_sessions_ends_the_one_she_asks_in_when_no_other_is_left() -> None:
+    # review B9, finding 2: her own, the newest, was ended first, and all that she asked after it was refused
+    own = session(3)
+    network = Network([own, session(2), session(1)], opens=1)
+
+    assert await ended(network, within=own.key_id) == ["2", "1", "10", "3"]
+    assert network.sessions == []
+    assert await ended(Network([own]), within=own.key_id) == ["3"]
 
 
 async def test_who_opens_sessions_as_fast_is_named() -> None:

@@ -107,6 +107,7 @@ def end_sessions(
 async def end_all(command: PartyCommand, did: str, *, reason: str, since: datetime | None) -> list[str]:
     """End the sessions of a person, those as well that are opened meanwhile, and return their keys' ids.
 
+    The session in which this is asked comes last, once no other is left: what it signs then is refused.
     Who is killed in between has ended some, and ends the rest by the same command.
 
     Raises:
@@ -116,15 +117,16 @@ async def end_all(command: PartyCommand, did: str, *, reason: str, since: dateti
     for _ in range(LOOKS_MAX):
         told = await _told(command, did, since)
         left = [one for one in told.sessions if not _is_done(one, since) and one.key_id not in ended]
-        if not left:
-            return ended
-        for one in left:
+        others = [one for one in left if one.key_id != command.signer.verification_method]
+        for one in others or left:
             body: dict[str, Any] = {"key_id": one.key_id, "reason": reason}
             if since is not None:
                 body["since"] = since.isoformat()
             line = RequestLine("POST", target_of("parties", did, "keys", "revoke"), json_body(body))
             await command.network.command(line, signer=command.signer)
             ended.append(one.key_id)
+        if not others:
+            return ended
     raise CommandError(Exit.NO, "sessions are opened as fast as they are ended: withdraw the provider")
 
 
