@@ -271,6 +271,52 @@ async def test_a_leaf_that_is_gone_from_the_log_accuses_nobody(is_told: bool) ->
             await restored(sequencer)
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_a_copy_of_what_is_gone_from_the_log_accuses_nobody(is_told: bool) -> None:  # noqa: FBT001  # a case
+    # review B9, finding 5: compaction keeps the last record of a key, which is the copy
+    world = World.with_hospital()
+    for _ in range(2):
+        world.publish(document(0))
+    await world.seal_everything()
+    world.topics.partitions[AT][0] = None
+    if is_told:
+        world.topics.missing[AT] = MissingRecordsError(*AT, 0, 1)
+    world.publish(document(0))
+    observer = SilentObserver()
+    sequencer = replace(world.sequencer(), observer=observer)
+
+    if is_told:
+        await seal_with(sequencer, world)
+        assert [why for _, why in observer.doubtful] == [f"{CLINICAL} 0 0 is gone from the log"]
+        # The window has what the ledger says: a third copy is a duplicate, too.
+        assert world.statuses()[*AT, 2] == "rejected:duplicate"
+    else:
+        with pytest.raises(ForeignBlockError):
+            await restored(sequencer)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "status", "why"),
+    [
+        ((0, 1, 2), "rejected:key-revoked", "is sealed as rejected:key-revoked, and is accepted"),
+        ((0, 1, 1), ACCEPTED, "is sealed as accepted, and is rejected:duplicate"),
+    ],
+)
+async def test_beside_what_is_gone_only_a_copy_is_excused(
+    numbers: tuple[int, ...], status: str, why: str
+) -> None:
+    world = World.with_hospital()
+    await world.seal_everything()
+    for number in numbers:
+        world.publish(document(number))
+    forge(world, lambda rows: [*rows[:2], replace(rows[2], status=status)])
+    world.topics.partitions[AT][0] = None
+    world.topics.missing[AT] = MissingRecordsError(*AT, 0, 1)
+
+    with pytest.raises(ForeignBlockError, match=f"0 2 {why}"):
+        await restored(world.sequencer())
+
+
 async def seal_with(sequencer: Sequencer, world: World) -> None:
     stop = asyncio.Event()
     running = asyncio.create_task(run(sequencer, stop))

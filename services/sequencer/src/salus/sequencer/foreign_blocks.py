@@ -48,6 +48,7 @@ POLL_MS = 200
 NEEDED_BYTES_MAX = 128 * 1024 * 1024
 # These verdicts depend on which packages are installed, and replicas are upgraded one after the other.
 _OF_PACKAGES = frozenset(f"{REJECTED_PREFIX}{r}" for r in (Reason.UNKNOWN_TYPE, Reason.SCHEMA_VIOLATION))
+_DUPLICATE = f"{REJECTED_PREFIX}{Reason.DUPLICATE}"
 
 
 class Doubt(NamedTuple):
@@ -332,6 +333,9 @@ class _Review:
                 doubtful = doubtful or Doubt(f"{_named(place)} stands for a record that was lost")
             elif right is None and place[2] >= found.gone.get(place[:2], place[2] + 1):
                 doubtful = doubtful or Doubt(f"{_named(place)} is gone from the log")
+            elif found.gone and (_shown(said), _shown(right)) == (_DUPLICATE, ACCEPTED):
+                # Compaction keeps the last record of a key, which may be a copy of one that is gone.
+                doubtful = doubtful or Doubt(f"what {_named(place)} is a copy of may be gone from the log")
             elif statuses & _OF_PACKAGES and len(statuses) > 1:
                 why = f"{_named(place)}: {_shown(said)} there, {_shown(right)} here"
                 doubtful = Doubt(why, differs=True)
