@@ -16,6 +16,7 @@ from tests.unit.sequencer.world import CLINICAL, IDENTITY, PARTITIONS, World, do
 
 from salus.ledger.block import Header, Range, header_key, sign_header
 from salus.ledger.merkle import EMPTY_ROOT, leaf_hash
+from salus.messaging import MissingRecordsError
 from salus.sequencer.api import routes
 from salus.sequencer.custody import Chains
 from salus.sequencer.handlers import Progress, run
@@ -76,6 +77,27 @@ async def test_a_quiet_partition_is_handed_over_in_blocks_without_records(runnin
     assert [(h.way, h.offset, h.other) for h in took.handovers] == [("took", 0, gave.block_origin)]
     assert [(h.way, h.offset, h.other) for h in gave.handovers] == [("gave", 0, KEYS[1].name)]
     assert took.next_offsets == {FIRST: 0}
+
+
+async def test_a_gap_in_the_log_is_not_forgotten_with_the_reader_that_saw_it(running: Running) -> None:
+    # review B9, finding 6: behind the gap a hand-over opens another reader, to which nothing is missing
+    world = running.shards.world
+    world.publish(document(0))
+    world.topics.skip(*FIRST)
+    world.publish(document(1))
+    gap = world.topics.missing[FIRST] = MissingRecordsError(*FIRST, 1, 2)
+    is_assigned = False
+
+    def is_handed_over() -> bool:
+        nonlocal is_assigned
+        if not is_assigned and running.shards.sealed().get(FIRST) == (0, 3):
+            is_assigned = True
+            running.shards.assign(ALL_HERE | {FIRST: 1})
+        reader = running.progress[0].reader
+        return running.holder(FIRST) == 1 and reader is not None and not reader.missing
+
+    await running.until(is_handed_over)
+    assert running.progress[0].missing == {FIRST: gap}
 
 
 async def test_a_shard_says_what_it_seals_and_awaits_and_which_assignment_it_follows(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from opentelemetry import trace
@@ -9,8 +11,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from salus.ledger.records import records_of
+from salus.messaging import MissingRecordsError
 from salus.runtime.supervisor import Pulse
-from salus.sequencer.__main__ import watch_lag
+from salus.sequencer.__main__ import checks_of, watch_lag
 from salus.sequencer.adapters import observation
 from salus.sequencer.adapters.memory import MemoryTopics
 from salus.sequencer.adapters.observation import AWAITED, LAG
@@ -119,3 +122,20 @@ async def test_sealing_ages_while_records_wait_and_no_block_comes(
     await asyncio.wait([watching])
 
     assert (sealing.age_s > 5) == ages
+
+
+@pytest.mark.parametrize("missing", ["before", "now", None])
+async def test_records_that_are_gone_make_it_not_ready_whichever_reader_saw_it(missing: str | None) -> None:
+    gap = {("topic.a", 0): MissingRecordsError("topic.a", 0, 1, 2)}
+    reader = SimpleNamespace(damaged={}, missing=gap if missing == "now" else {})
+    progress = Progress(reader=cast("Any", reader), missing=gap if missing == "before" else {})
+    shard, nothing = SimpleNamespace(partitions=()), SimpleNamespace(require_bucket=None)
+    checks = checks_of(
+        cast("Any", None), cast("Any", shard), cast("Any", nothing), progress, cast("Any", None)
+    )
+
+    if missing is None:
+        await checks["sealing"]()
+    else:
+        with pytest.raises(MissingRecordsError, match="from offset 1 to 1 some are gone"):
+            await checks["sealing"]()

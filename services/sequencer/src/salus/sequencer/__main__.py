@@ -208,7 +208,8 @@ def checks_of(
             raise RuntimeError(f"nobody seals {topic} {number}: {outlook.trouble}")
         for at, offset in (progress.reader.damaged if progress.reader else {}).items():
             raise CorruptBatchError(*at, offset)
-        for error in (progress.reader.missing if progress.reader else {}).values():
+        seen_now = progress.reader.missing if progress.reader else {}
+        for error in (*progress.missing.values(), *seen_now.values()):
             raise error
 
     return {

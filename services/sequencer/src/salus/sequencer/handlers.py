@@ -19,6 +19,7 @@ from salus.archive.errors import BodyError
 from salus.ledger.block import body_key, check_succession, header_key, sign_header
 from salus.ledger.note import Signers
 from salus.ledger.records import Records
+from salus.messaging import MissingRecordsError
 from salus.sequencer.clock_check import LOOK_AGAIN_MS, ClockCheck, described
 from salus.sequencer.domain import Cursor, Draft, Partition, Tip, block_time, draft_block
 from salus.sequencer.errors import ArchiveDamagedError, ClockTurnedError, LogRefusedError, OvertakenError
@@ -59,6 +60,8 @@ class Progress:
     assigned: Collection[Partition] = ()
     # Why no block is dated now; None: nothing speaks against it.
     clock_off: str | None = None
+    # Where records were gone from the log, as readers before the present one saw.
+    missing: Mapping[Partition, MissingRecordsError] = field(default_factory=dict)
     # Which parts do not answer or refuse, and why.
     away: Mapping[str, str] = field(default_factory=dict)
 
@@ -171,6 +174,8 @@ async def seal_stretch(sequencer: Sequencer, lookout: Lookout, chain: Chain, sto
             watch = Watch(lookout, chain.cursor, stop, identities, clock)
             return await seal_blocks(replace(sequencer, identities=watch), reader, chain, watch)
     finally:
+        if progress.reader is not None:
+            progress.missing = {**progress.reader.missing, **progress.missing}
         progress.reader = None
 
 

@@ -107,6 +107,7 @@ class SingleMemoryReader:
         self, topics: MemoryTopics, starts: Mapping[Partition, int], clock: MemoryClock, turn: Turn
     ) -> None:
         self._topics = topics
+        self._starts = dict(starts)
         self._next = dict(starts)
         self._clock = clock
         self._turn = turn
@@ -137,7 +138,12 @@ class SingleMemoryReader:
     @property
     def missing(self) -> Mapping[Partition, MissingRecordsError]:
         """Where records are gone, by partition."""
-        return {at: e for at, e in self._topics.missing.items() if self._next.get(at, -1) >= e.end}
+        missing = self._topics.missing
+        return {at: missing[at] for at in self._starts.keys() & missing if self._is_past(missing[at])}
+
+    def _is_past(self, gap: MissingRecordsError) -> bool:
+        at = gap.topic, gap.partition
+        return self._starts[at] < gap.end <= self._next[at]
 
     @property
     def seen_ends(self) -> Mapping[Partition, int]:
