@@ -34,7 +34,13 @@ from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import MissingRecordsError, Record
 from salus.sequencer.adapters.memory import SilentObserver
 from salus.sequencer.domain import Cursor, identity_position
-from salus.sequencer.errors import ArchiveDamagedError, ForeignBlockError, IdentityLostError, LogReplacedError
+from salus.sequencer.errors import (
+    ArchiveDamagedError,
+    ForeignBlockError,
+    IdentityLostError,
+    LogReplacedError,
+    SealedRecordGoneError,
+)
 from salus.sequencer.foreign_blocks import BLOCKS_AT_START_MAX, BLOCKS_WHILE_RUNNING_MAX, Sealed
 from salus.sequencer.handlers import Sequencer, restored, run
 
@@ -315,6 +321,26 @@ async def test_beside_what_is_gone_only_a_copy_is_excused(
 
     with pytest.raises(ForeignBlockError, match=f"0 2 {why}"):
         await restored(world.sequencer())
+
+
+@pytest.mark.parametrize("gap", [range(2, 3), range(1, 3), range(3), None])
+async def test_where_the_last_sealed_record_is_gone_this_is_said(gap: range | None) -> None:
+    # review B9, finding 12: it was called another log
+    world = World.with_hospital()
+    for n in range(3):
+        world.publish(document(n))
+    await world.seal_everything()
+    for offset in gap or (2,):
+        world.topics.partitions[AT][offset] = None
+    if gap is not None:
+        world.topics.missing[AT] = MissingRecordsError(*AT, gap.start, gap.stop)
+    world.publish(document(9))
+
+    with pytest.raises(LogReplacedError) as refused:
+        await restored(world.sequencer())
+    assert type(refused.value) is (LogReplacedError if gap is None else SealedRecordGoneError)
+    assert "0: the record at offset 2 " in str(refused.value)
+    assert ("is gone" in str(refused.value)) == (gap is not None)
 
 
 async def seal_with(sequencer: Sequencer, world: World) -> None:

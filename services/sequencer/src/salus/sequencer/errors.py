@@ -56,11 +56,19 @@ class LogTruncatedError(HaltError):
 class LogReplacedError(HaltError):
     """A topic has another record where the last sealed one stood: it was created anew and has grown."""
 
+    _is = "is not the one that was sealed"
+
     def __init__(self, *, topic: str, partition: int, offset: int) -> None:
-        super().__init__(f"{topic} {partition}: the record at offset {offset} is not the one that was sealed")
+        super().__init__(f"{topic} {partition}: the record at offset {offset} {self._is}")
         self.topic = topic
         self.partition = partition
         self.offset = offset
+
+
+class SealedRecordGoneError(LogReplacedError):
+    """A topic has no record where the last sealed one stood: compaction, or somebody, removed it."""
+
+    _is = "was sealed, and is gone, and what came later is there"
 
 
 class ReplayedOffsetError(HaltError):

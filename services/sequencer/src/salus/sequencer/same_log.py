@@ -12,7 +12,7 @@ from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import Placed, timestamp_at, timestamp_of
 from salus.messaging import RestoredRanges
 from salus.sequencer.domain import Partition, Tip
-from salus.sequencer.errors import LogReplacedError
+from salus.sequencer.errors import LogReplacedError, SealedRecordGoneError
 from salus.sequencer.fillers import is_from_refill
 from salus.sequencer.ports import Archive, Log
 from salus.sequencer.restoring import Shard, read_rows, read_tip
@@ -47,20 +47,20 @@ async def require_same_log(
     `require_nothing_lost` tells.
 
     Raises:
-        LogReplacedError: another record stands there.
+        LogReplacedError: another record stands there; SealedRecordGoneError: none does.
         ArchiveDamagedError: a block cannot be read.
     """
     leaves = await last_leaves(archive, shard, tip, without=without)
     places = asyncio.Semaphore(PARTITIONS_AT_ONCE)
 
-    async def stands_in_turn(at: Partition, leaf: LastLeaf) -> bool:
+    async def look_in_turn(at: Partition, leaf: LastLeaf) -> type[LogReplacedError] | None:
         async with places:
-            return await _stands(log, at, leaf)
+            return await _objection(log, at, leaf)
 
-    found = await asyncio.gather(*(stands_in_turn(at, leaf) for at, leaf in leaves.items()))
-    for (topic, partition), leaf, stands in zip(leaves, leaves.values(), found, strict=True):
-        if not stands:
-            raise LogReplacedError(topic=topic, partition=partition, offset=leaf.offset)
+    found = await asyncio.gather(*(look_in_turn(at, leaf) for at, leaf in leaves.items()))
+    for (topic, partition), leaf, objection in zip(leaves, leaves.values(), found, strict=True):
+        if objection is not None:
+            raise objection(topic=topic, partition=partition, offset=leaf.offset)
 
 
 async def last_leaves(
@@ -95,18 +95,21 @@ async def _leaves_of(archive: Archive, shard: Shard, header: Header) -> dict[Par
     }
 
 
-async def _stands(log: Log, at: Partition, leaf: LastLeaf) -> bool:
+async def _objection(log: Log, at: Partition, leaf: LastLeaf) -> type[LogReplacedError] | None:
     async with log.open_one_by_one({at: leaf.offset}) as reader:
         beginnings, ends = await reader.beginnings(), await reader.ends()
         if beginnings[at] > leaf.offset or ends[at] <= leaf.offset:
-            return True
+            return None
         while True:
-            for record in await reader.poll(max_records=1, timeout_ms=POLL_MS):
-                return record.offset == leaf.offset and _is_same(record, leaf, log.restored)
+            polled = await reader.poll(max_records=1, timeout_ms=POLL_MS)
+            if polled and polled[0].offset == leaf.offset:
+                return None if _is_same(polled[0], leaf, log.restored) else LogReplacedError
             if (await reader.positions())[at] > leaf.offset:
-                return False
+                gap = reader.missing.get(at)
+                is_gone = gap is not None and gap.first <= leaf.offset < gap.end
+                return SealedRecordGoneError if is_gone else LogReplacedError
             if reader.damaged:
-                return True
+                return None
 
 
 def _is_same(record: Placed, leaf: LastLeaf, restored: RestoredRanges) -> bool:
