@@ -13,17 +13,10 @@ from fastapi import FastAPI
 from tests.asking import FixedCallers
 from tests.unit.consent.test_fhir_api import marks
 
-from salus.consent import (
-    api,
-    authzen_api,
-    cases_api,
-    decision_api,
-    fhir_api,
-    prohibitions_api,
-    reviews_api,
-)
+from salus.consent import api, decision_api, fhir_api
 from salus.consent.adapters.freshness import Freshness
 from salus.consent.fhir_creation import FhirApi
+from salus.consent.routes import install_routes
 from salus.events.parties import Party
 from salus.runtime import problems
 
@@ -43,13 +36,7 @@ def app() -> FastAPI:
     deciding = decision_api.DecisionApi(shared, questions_max=20)
     app = FastAPI()
     problems.install(app)
-    app.include_router(api.routes(shared))
-    app.include_router(reviews_api.review_routes(shared))
-    app.include_router(cases_api.case_routes(shared))
-    app.include_router(prohibitions_api.routes(shared))
-    app.include_router(decision_api.routes(deciding))
-    authzen_api.install(app, deciding, public_url="https://consent.example")
-    fhir_api.install(app, FhirApi(shared, marks()))
+    install_routes(app, deciding, FhirApi(shared, marks()), public_url="https://consent.example")
     return app
 
 
@@ -70,7 +57,7 @@ def test_every_route_is_described_and_says_which_problems_it_answers(app: FastAP
         for method, operation in methods.items()
     ]
 
-    assert len(operations) == 26
+    assert len(operations) == 30
     for path, method, operation in operations:
         assert operation["description"], path
         if path in {"/fhir/metadata", "/.well-known/authzen-configuration"}:

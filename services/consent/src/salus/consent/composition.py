@@ -12,7 +12,7 @@ from salus.access.cedar import ENGINE
 from salus.access.policy_check import usable
 from salus.access.policy_files import files_of, read_policies
 from salus.access.state import PatientState
-from salus.consent import api, authzen_api, decision_api, fhir_api, policies_api, prohibitions_api
+from salus.consent import api, authzen_api, decision_api
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.folded import (
     PATIENTS,
@@ -27,14 +27,13 @@ from salus.consent.adapters.policy_sets import FoldedPolicySets
 from salus.consent.adapters.release import contract_digest, policies_folder
 from salus.consent.adapters.review_table import FoldedReviews
 from salus.consent.adapters.tokens import DecisionTokens
-from salus.consent.cases_api import case_routes
 from salus.consent.domain.policies import Founding
 from salus.consent.domain.reviews import escalation
 from salus.consent.fhir_creation import FhirApi
 from salus.consent.handlers import adopt_policies
 from salus.consent.overdue import OverdueReviews
 from salus.consent.ports import World
-from salus.consent.reviews_api import review_routes
+from salus.consent.routes import install_routes
 from salus.consent.settings import Settings
 from salus.contracts.dependencies import Dependencies
 from salus.contracts.queues import Queues
@@ -111,12 +110,6 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     settings = around.settings
     shared = api.Api(world=world, authenticate=around.authenticate, now=around.now)
     deciding = decision_api.DecisionApi(shared, questions_max=settings.questions_max)
-    app.include_router(api.routes(shared))
-    app.include_router(review_routes(shared))
-    app.include_router(case_routes(shared))
-    app.include_router(policies_api.policy_routes(shared))
-    app.include_router(prohibitions_api.routes(shared))
-    app.include_router(decision_api.routes(deciding))
-    authzen_api.install(app, deciding, public_url=settings.public_url)
+    fhir = FhirApi(shared, IdentifierMarks(around.signer))
+    install_routes(app, deciding, fhir, public_url=settings.public_url)
     install_lanes(app, {**api.lanes(shared), **decision_api.lanes(deciding), **authzen_api.lanes(deciding)})
-    fhir_api.install(app, FhirApi(shared, IdentifierMarks(around.signer)))
