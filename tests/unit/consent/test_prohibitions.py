@@ -139,15 +139,33 @@ def test_a_lifting_that_names_another_party_lifts_nothing() -> None:
     assert evolve(state, forged) == state
 
 
-def test_one_that_is_over_makes_room_and_else_one_has_to_be_lifted() -> None:
+def test_one_that_was_lifted_makes_room_and_else_one_has_to_be_lifted() -> None:
     full = PatientState(prohibitions=tuple(Prohibition(f"x{n}", NOW) for n in range(PROHIBITIONS_MAX)))
     one_over = replace_at(full, 7, valid_until=NOW)
+    one_lifted = replace_at(full, 7, lifted=True)
 
     assert refusal_of(a_prohibition(), state=full) == "too-many"
-    names = {one.id for one in after(a_prohibition(), state=one_over).prohibitions}
+    assert refusal_of(a_prohibition(), state=one_over) == "too-many"
+    names = {one.id for one in after(a_prohibition(), state=one_lifted).prohibitions}
     assert len(names) == PROHIBITIONS_MAX
     assert "p1" in names
     assert "x7" not in names
+
+
+@pytest.mark.parametrize("valid_until", [None, NOW + DAY])
+def test_what_was_not_lifted_is_displaced_by_nobody(valid_until: datetime | None) -> None:
+    """A thief of the service's key names it, in a prohibition that begins after its end."""
+    state = after(a_prohibition(valid_until=valid_until))
+    forged = AccessProhibited(
+        prohibition="p2",
+        patient=PATIENT,
+        valid_from=NOW + 900 * DAY,
+        epoch=2,
+        displaces="p1",
+        request=UNASKED,
+    )
+
+    assert [one.id for one in evolve(state, forged).prohibitions] == ["p1", "p2"]
 
 
 def replace_at(state: PatientState, place: int, **changes: Any) -> PatientState:

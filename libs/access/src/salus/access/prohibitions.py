@@ -101,8 +101,12 @@ def prohibition_of(event: AccessProhibited) -> Prohibition:
 
 
 def after_prohibition(known: tuple[Prohibition, ...], event: AccessProhibited) -> tuple[Prohibition, ...]:
-    """Return the prohibitions after one more, without the one whose place it takes."""
-    kept = tuple(prohibition for prohibition in known if prohibition.id != event.displaces)
+    """Return the prohibitions after one more, without the one whose place it takes: one that was lifted.
+
+    Who may lift is judged by everybody. Whoever holds the service's key chooses what is displaced, and may
+    choose when this one begins, so that another one has ended by then counts for nothing.
+    """
+    kept = tuple(one for one in known if not (one.lifted and one.id == event.displaces))
     return (*kept, prohibition_of(event))
 
 

@@ -29,8 +29,8 @@ class AccessProhibited(RequestedData):
     """A patient forbids a party these actions for these purposes; earlier decision tokens are void.
 
     Without a party it is forbidden to everybody, without actions or purposes every one is; without an end it
-    holds until it is lifted. `displaces` is one of her prohibitions that is over: its place in the service's
-    list was needed.
+    holds until it is lifted. `displaces` is one of her prohibitions that was lifted: its place in the
+    service's list was needed. Of one that was not it says nothing.
     """
 
     prohibition: Text

@@ -76,7 +76,7 @@ def forbid(
         valid_from=start,
         valid_until=command.valid_until,
         epoch=state.epoch + 1,
-        displaces=_displaced(state, at=at),
+        displaces=_displaced(state),
         request=actor.request,
     )
 
@@ -160,11 +160,13 @@ def _unknown() -> Refusal:
     return Refusal("unknown-prohibition", "there is no such prohibition", status=404)
 
 
-def _displaced(state: PatientState, *, at: datetime) -> str | None:
-    """Return the prohibition that is listed no longer so that there is room: the first that is over."""
+def _displaced(state: PatientState) -> str | None:
+    """Return the prohibition that is listed no longer so that there is room: the first that was lifted."""
     if len(state.prohibitions) < PROHIBITIONS_MAX:
         return None
     for prohibition in state.prohibitions:
-        if prohibition.is_over(at):
+        if prohibition.lifted:
             return prohibition.id
-    raise Refusal("too-many", f"a patient has at most {PROHIBITIONS_MAX} prohibitions in force; lift one")
+    raise Refusal(
+        "too-many", f"a patient has at most {PROHIBITIONS_MAX} prohibitions; lift one, if only an old one"
+    )
