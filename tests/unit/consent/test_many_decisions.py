@@ -32,11 +32,12 @@ from salus.runtime.problems import ProblemError
 from salus.runtime.request_lanes import install_lanes
 
 OPEN, CLOSED = Verdict(allowed=True, rules=(Rule("open"),)), Verdict(allowed=False)
+LEFT = Verdict(allowed=True, rules=(Rule("left", needs_person=True),))
 KEY = {"Idempotency-Key": "key-of-a-batch"}
 
 
 class Town(Memory):
-    """Consent that lets read what is called `yes…`, with its routes."""
+    """Consent that lets read what is called `yes…`, and leaves `left…` to a person, with its routes."""
 
     def __init__(self, *, faults: Any = (), denials: int = 60, questions_max: int = 20) -> None:
         super().__init__(faults=faults, limits=limits_of(denials), state=CONSENTED)
@@ -52,6 +53,8 @@ class Town(Memory):
 
     def evaluate(self, inputs: Inputs) -> Verdict:
         self.decided += 1
+        if inputs.resource["id"].startswith("left"):
+            return LEFT
         return OPEN if inputs.resource["id"].startswith("yes") else CLOSED
 
     async def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
@@ -289,6 +292,17 @@ async def test_an_evaluation_is_a_decision_and_says_why() -> None:
     assert no.json()["context"]["reasons"] == [NO_POLICY_PERMITS]
     assert "token" not in no.json()["context"]
     assert [event.item for event in town.stated] == [None, None]
+
+
+async def test_an_evaluation_of_what_waits_for_a_person_is_no_permission_and_opens_no_case() -> None:
+    # Case "400 and no denial on the ledger": an evaluation asked for a case, which only /decisions does.
+    town = Town()
+    answer = await town.post("/access/v1/evaluation", evaluation("left-1"))
+
+    assert (answer.status_code, answer.json()["decision"]) == (200, False)
+    assert (answer.json()["context"]["pending"], "case" in answer.json()["context"]) == (True, False)
+    assert town.log == town.stated
+    assert [(event.allowed, event.pending, event.case) for event in town.stated] == [(False, True, None)]
 
 
 @pytest.mark.parametrize(

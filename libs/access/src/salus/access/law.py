@@ -37,7 +37,7 @@ LAW_REASONS: Mapping[str, str] = {
     OPERATOR_NEVER_WRITES: "Whoever governs the network writes no records.",
     PATIENT_ERASED: "The patient's record was erased.",
     PATIENT_UNKNOWN: "No organisation of the network keeps a record of this patient.",
-    AWAITS_PERSON: "A person has to allow this first. Asked for by itself, it waits for a privacy officer.",
+    AWAITS_PERSON: "A person has to allow this first. Asked at /decisions, it waits for a privacy officer.",
     PATIENT_FORBIDS: "The patient has forbidden this.",
     NO_BASIS: "The patient has not consented to this, and no policy stands in the place of her consent.",
 }

@@ -186,6 +186,10 @@ def answer_of(found: Decision | Undecided) -> EvaluationResult:
         "epoch": found.epoch,
         "valid_until": answer.valid_until.isoformat().replace("+00:00", "Z"),
     }
+    if answer.pending:
+        context["pending"] = True
+    if answer.case is not None:
+        context["case"] = answer.case
     if answer.obligations:
         context["obligations"] = [{"id": obligation} for obligation in answer.obligations]
     if found.token is not None:

@@ -47,7 +47,9 @@ class AuthZen:
         question = authzen.question_of(body, asking(caller))
         asked = Asked(question, id_digits(caller.party.did, key), repeatable=key is not None)
         shared = self._api.shared
-        found = await decide_access(asked, statement=None, at=shared.now(), world=shared.world)
+        found = await decide_access(
+            asked, statement=None, at=shared.now(), world=shared.world, opens_case=False
+        )
         return authzen.answer_of(found)
 
     async def evaluate_all(

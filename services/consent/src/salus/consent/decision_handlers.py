@@ -115,15 +115,20 @@ class _Draft:
         return msgspec.structs.replace(event, item=self.asked.item, repeatable=self.asked.repeatable)
 
 
-async def decide_access(asked: Asked, *, statement: Sealed | None, at: datetime, world: World) -> Decision:
+async def decide_access(
+    asked: Asked, *, statement: Sealed | None, at: datetime, world: World, opens_case: bool = True
+) -> Decision:
     """Answer whether an access is allowed, and say so on the topic before the caller hears it.
+
+    What has to wait for a person waits as a case if this `opens_case`; of requests only `POST /decisions`
+    asks for that (`consent_oversight`).
 
     Raises what publishing raises; then nobody got a token. Raises ProblemError 429 if the account was denied,
     or broke the glass, too often; 503 `state-stale`; Refusal `idempotency-key-reused`.
     """
     if asked.question.break_glass is not None:
         return await _decide_emergency(asked, statement=statement, at=at, world=world)
-    [found] = await decide_many([asked], at=at, world=world, opens_case=True)
+    [found] = await decide_many([asked], at=at, world=world, opens_case=opens_case)
     if isinstance(found, Undecided):
         raise found.problem
     return found
