@@ -313,14 +313,14 @@ class ServedLedger:
         self.state(structs.replace(data, **says), by)
         return data.case
 
-    def judge_case(self, by: LocalSigner, case: str, *, approved: bool = True) -> None:
+    def judge_case(self, by: LocalSigner, case: str, *, approved: bool = True, hours: float = 24) -> None:
         data = consent_oversight.CaseDecided(
             case=case,
             patient=PATIENT,
             reviewer=by.did,
             outcome="approved" if approved else "rejected",
             ground="other",
-            valid_until=self.now + timedelta(hours=1) if approved else None,
+            valid_until=self.now + timedelta(hours=hours) if approved else None,
             request=UNASKED,
         )
         self.state(data, by)

@@ -100,13 +100,20 @@ async def test_an_access_that_no_officer_approved_is_found(ledger: ServedLedger)
 
 async def test_an_approval_that_has_ended_allows_nothing(ledger: ServedLedger) -> None:
     case = ledger.case(DOCTOR)
-    ledger.judge_case(OFFICER, case)
+    ledger.judge_case(OFFICER, case, hours=1)
     ledger.now += 2 * HOURS
     ledger.decide(DOCTOR, number=2, case=case)
 
     assert [why for _, why in await ledger.unentitled()] == [
         "an access allowed by a person who had not, or whose word had ended"
     ]
+
+
+async def test_an_approval_that_ends_later_than_the_law_says_is_found(ledger: ServedLedger) -> None:
+    # Case "approved for ever": the officer truly asked, and consent's key said until when.
+    ledger.judge_case(OFFICER, ledger.case(DOCTOR), hours=25)
+
+    assert [why for _, why in await ledger.unentitled()] == ["an approval that ends later than the law says"]
 
 
 async def test_a_case_that_somebody_else_decided_is_found(ledger: ServedLedger) -> None:

@@ -24,6 +24,7 @@ from salus.contracts.testing.faults import Fault
 from salus.events.contexts.consent import AccessDecided
 from salus.events.contexts.consent_oversight import CaseDecided, CaseOpened
 from salus.events.parties import Party
+from salus.events.patient_rights import APPROVED_HOURS_MAX
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 
@@ -116,7 +117,7 @@ async def test_an_approval_ends_and_no_token_outlives_it() -> None:
     consent = msgspec.structs.replace(CONSENT, valid_until=NOW + 99 * HOUR)
     memory = Memory(LEFT, state=PatientState(consents=(consent,)), parties=PARTIES)
     await judge(memory, (await ask(memory)).answer.case)
-    memory.now = NOW + law.APPROVED_HOURS * HOUR - timedelta(seconds=1)
+    memory.now = NOW + APPROVED_HOURS_MAX * HOUR - timedelta(seconds=1)
     late = await ask(memory)
     memory.now += timedelta(seconds=1)
     over = await ask(memory)

@@ -34,6 +34,7 @@ from salus.archive.served_requests import (
 from salus.events.epochs import next_epoch
 from salus.events.keyring import KeyRing
 from salus.events.patient_rights import (
+    APPROVED_HOURS_MAX,
     REVIEW_HOURS_MAX,
     Act,
     Permission,
@@ -239,6 +240,8 @@ class PatientFacts:
             case ServedVerdict():
                 if then.principal is None:
                     return LackOfRight(f"{Act.DECIDE}: the patient had none of that id")
+                if served.until is not None and served.until > self._ended(served.time, APPROVED_HOURS_MAX):
+                    return LackOfRight("an approval that ends later than the law says")
                 act, about = Act.DECIDE, then.principal
             case _:
                 return None
@@ -284,6 +287,10 @@ class PatientFacts:
         """Return between which moments a service may have looked at who asked."""
         stated = datetime.fromtimestamp(served.time, UTC)
         return stated - self._leeway, stated + self._leeway
+
+    def _ended(self, since: float, hours: int) -> float:
+        """Return when so many hours have passed, by any clock that a service may have."""
+        return since + hours * 3600 + self._leeway.total_seconds()
 
     def _begin_epoch(self, served: ServedRevocation | ServedProhibition | ServedUnlink) -> bool:
         patient = self._patient(served.patient)
@@ -331,8 +338,7 @@ class PatientFacts:
     def _of_alarm(self, served: ServedEmergency | ServedCase) -> LackOfRight | None:
         """Return why the right person would not look in time, by what was told."""
         what = "an emergency access" if isinstance(served, ServedEmergency) else "a case"
-        late = served.time + REVIEW_HOURS_MAX * 3600 + self._leeway.total_seconds()
-        if served.due is not None and served.due > late:
+        if served.due is not None and served.due > self._ended(served.time, REVIEW_HOURS_MAX):
             return LackOfRight(f"{what} whose review is due later than the law says")
         steward = self._steward(served)
         if served.steward is not None and served.steward != steward:

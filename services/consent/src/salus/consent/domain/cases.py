@@ -11,11 +11,9 @@ from salus.access.cases import Case, CaseOutcome
 from salus.access.state import PatientState, SubjectState
 from salus.consent.domain.rights import require, sees_all
 from salus.events.contexts.consent_oversight import CaseDecided, CaseGround, CaseOpened
-from salus.events.patient_rights import Act
+from salus.events.patient_rights import APPROVED_HOURS_MAX, Act
 from salus.runtime.refusal import Refusal
 
-# For so long what was approved may be asked for.
-APPROVED_HOURS = 24
 # Cases about one patient that wait: of one principal, of one organisation, of all.
 WAITING_MAX = 50
 WAITING_OF_ORGANISATION_MAX = 200
@@ -63,7 +61,7 @@ def decide_case(
         reviewer=actor.did,
         outcome=command.outcome,
         ground=command.ground,
-        valid_until=at + timedelta(hours=APPROVED_HOURS) if approved else None,
+        valid_until=at + timedelta(hours=APPROVED_HOURS_MAX) if approved else None,
         request=actor.request,
     )
 
