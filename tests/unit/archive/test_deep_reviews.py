@@ -36,6 +36,18 @@ async def test_a_review_that_is_due_later_than_the_law_says_is_found(ledger: Ser
     ]
 
 
+async def test_a_review_of_an_older_release_is_due_by_the_end_of_the_access(ledger: ServedLedger) -> None:
+    decision = ledger.emergency(DOCTOR)
+    due = ledger.now - timedelta(seconds=2) + timedelta(minutes=5) + 72 * HOURS
+    ledger.now = due
+    ledger.overdue(decision, due=due)
+    ledger.emergency(DOCTOR, number=2, valid_until=ledger.now + 9000 * HOURS)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "an emergency access whose review is due later than the law says"
+    ]
+
+
 @pytest.mark.parametrize("backwards", [False, True])
 async def test_an_access_that_another_member_is_to_review_is_found(
     ledger: ServedLedger, *, backwards: bool

@@ -114,7 +114,7 @@ def test_what_comes_twice_has_nothing_judged_again(judge: Judge) -> None:
     for at in range(MANY):
         judge.say(read(at, by=THIEF.did, decision=f"d-{at}"))
     for at in range(MANY, 2 * MANY):
-        judge.say(ServedEmergency(**common(at, decision="d")))
+        judge.say(ServedEmergency(**common(at, decision="d", due=1e9)))
     registration = ServedRegistration(**common(3 * MANY, by=HOSPITAL.did, steward=HOSPITAL.did, key="1"))
     for _ in range(MANY):
         judge.say(registration)

@@ -9,8 +9,8 @@ import msgspec
 
 from salus.archive import served_requests
 
-# The form that the newest migration which empties the trail was made for: 0014.
-FORM = "b15913fc67dbc038ff79133cb4f1c17d1dfcc09fd50e7526bbdbb934c35c73c7"
+# The form that the newest migration which empties the trail was made for: 0015.
+FORM = "796cf87859ecee69be431852650186b231265516d897d2eb03a51f4e96b4e6e4"
 
 
 def form_of(kinds: tuple[type, ...]) -> str:

@@ -71,18 +71,20 @@ def _broken(event: GlassBroken) -> GlassBreak:
         object=event.object,
         reason=event.reason,
         broken_at=event.broken_at,
-        due=event.review_due or _due_by_law(event.valid_until),
+        due=due_of(event),
         steward=event.steward,
     )
 
 
-def _due_by_law(ended: datetime) -> datetime:
-    """Return when a review is due of a release that stated no time: the access lasted a few minutes."""
+def due_of(event: GlassBroken) -> datetime:
+    """Return when the review is due; of a release that stated no time, by the end of the access."""
+    if event.review_due is not None:
+        return event.review_due
     try:
-        return ended + timedelta(hours=REVIEW_HOURS_MAX)
+        return event.valid_until + timedelta(hours=REVIEW_HOURS_MAX)
     except OverflowError:
         # A fold takes whatever stands on the topic.
-        return ended
+        return event.valid_until
 
 
 def _after(broken: GlassBreak, event: GlassBreakReviewed | ReviewOverdue) -> GlassBreak:

@@ -21,7 +21,7 @@ from salus.access.decisions import REASONS_NAMED_MAX, Answer, Question, Rule, Ve
 from salus.access.grants import GrantIndex
 from salus.access.prohibitions import NOT_FORBIDDEN, Forbidden
 from salus.access.state import PatientState, SubjectState
-from salus.events.patient_rights import REVIEW_HOURS_MAX, keeps_records_for
+from salus.events.patient_rights import EMERGENCY_SECONDS_MAX, REVIEW_HOURS_MAX, keeps_records_for
 
 PATIENT_ERASED = "patient-erased"
 PATIENT_UNKNOWN = "patient-unknown"
@@ -43,7 +43,6 @@ LAW_REASONS: Mapping[str, str] = {
 }
 """The reasons that are the law's, each with what a person is told: no policy has one of them for its id."""
 EMERGENCY_OBLIGATIONS = ("notify-patient", "notify-privacy-officer", f"review-within-{REVIEW_HOURS_MAX}h")
-EMERGENCY_SECONDS_MAX = 300
 
 
 def answer_of(  # noqa: PLR0913  # a question, and all that the answer follows from

@@ -35,6 +35,7 @@ from salus.events.epochs import next_epoch
 from salus.events.keyring import KeyRing
 from salus.events.patient_rights import (
     APPROVED_HOURS_MAX,
+    EMERGENCY_SECONDS_MAX,
     REVIEW_HOURS_MAX,
     Act,
     Permission,
@@ -96,7 +97,7 @@ class _Awaited:
     """
 
     by: str
-    due: float | None
+    due: float
     is_reviewed: bool = False
     until: float | None = None
 
@@ -337,8 +338,11 @@ class PatientFacts:
 
     def _of_alarm(self, served: ServedEmergency | ServedCase) -> LackOfRight | None:
         """Return why the right person would not look in time, by what was told."""
-        what = "an emergency access" if isinstance(served, ServedEmergency) else "a case"
-        if served.due is not None and served.due > self._ended(served.time, REVIEW_HOURS_MAX):
+        is_emergency = isinstance(served, ServedEmergency)
+        what = "an emergency access" if is_emergency else "a case"
+        # A release that stated no time counts from the end of the access.
+        lasts = EMERGENCY_SECONDS_MAX if is_emergency else 0
+        if served.due > self._ended(served.time + lasts, REVIEW_HOURS_MAX):
             return LackOfRight(f"{what} whose review is due later than the law says")
         steward = self._steward(served)
         if served.steward is not None and served.steward != steward:

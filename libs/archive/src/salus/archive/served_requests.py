@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from salus.access.emergencies import due_of
 from salus.archive.body import ACCEPTED
 from salus.archive.columns import columns_of_body
 from salus.events.bearer import Bearer, read_bearer
@@ -98,13 +99,13 @@ class ServedUnlink(Served, frozen=True, array_like=True, gc=False, tag=True, kw_
 
 
 class ServedEmergency(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
-    """The glass was broken, which everybody concerned is told; `due` is when its review is, if that was said.
+    """The glass was broken, which everybody concerned is told; `due` is when its review is.
 
-    `steward` is the member that is told to review it.
+    `steward` is the member that is told to review it, if that was said.
     """
 
     decision: str
-    due: float | None = None
+    due: float
     steward: str | None = None
 
 
@@ -347,7 +348,7 @@ _KINDS: Mapping[type[EventData], tuple[type[AnyServed], Callable[[Any], dict[str
         ServedEmergency,
         lambda d: {
             "decision": d.decision,
-            "due": None if d.review_due is None else d.review_due.timestamp(),
+            "due": due_of(d).timestamp(),
             "steward": d.steward,
         },
     ),

@@ -13,6 +13,8 @@ from typing import Protocol
 
 # By then an emergency access is reviewed, whatever a policy says; it may say less.
 REVIEW_HOURS_MAX = 72
+# For so long an emergency access lasts at most.
+EMERGENCY_SECONDS_MAX = 300
 # For so long what a person approved may be asked for.
 APPROVED_HOURS_MAX = 24
 # Roles by which a person may use what is granted to the member that it acts for.
