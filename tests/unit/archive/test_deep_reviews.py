@@ -110,6 +110,19 @@ async def test_an_access_that_no_officer_approved_is_found(ledger: ServedLedger)
     ]
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_an_access_that_was_allowed_before_an_officer_approved_is_found(
+    ledger: ServedLedger, *, backwards: bool
+) -> None:
+    case = ledger.case(DOCTOR)
+    ledger.decide(DOCTOR, number=2, case=case)
+    ledger.now += HOURS
+    ledger.judge_case(OFFICER, case)
+
+    (found,) = await ledger.findings(blocks=3, backwards=backwards)
+    assert (found.code, "by a person who had not" in found.detail) == ("unentitled", True)
+
+
 async def test_an_approval_that_has_ended_allows_nothing(ledger: ServedLedger) -> None:
     case = ledger.case(DOCTOR)
     ledger.judge_case(OFFICER, case, hours=1)

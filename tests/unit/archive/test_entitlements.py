@@ -15,6 +15,7 @@ from salus.archive.served_requests import (
     CONSENT_TOPIC,
     STORAGE_TOPIC,
     AnyServed,
+    ServedCase,
     ServedDecision,
     ServedEmergency,
     ServedLink,
@@ -22,6 +23,7 @@ from salus.archive.served_requests import (
     ServedRegistration,
     ServedRevocation,
     ServedRun,
+    ServedVerdict,
 )
 
 # More than are judged in one part.
@@ -108,6 +110,21 @@ def test_revocations_that_are_dated_back_have_only_their_epoch_judged_again(judg
         (at, "done under a decision that was void, for a right had been taken back") for at in range(1, MANY)
     }
     assert void <= judge.found()
+
+
+@pytest.mark.parametrize(("approved", "found"), [(0, 0), (90, 1)])
+def test_what_a_person_approved_is_so_whatever_came_first_and_whatever_comes_later(
+    judge: Judge, approved: int, found: int
+) -> None:
+    """Two partitions: the decision comes first, and is right if she had approved by then."""
+    verdict = ServedVerdict(**common(2, case="k", until=1e9 + 3600, time=1e9 + approved))
+    judge.say(decision(0, case="k"))
+    judge.say(ServedCase(**common(1, case="k", due=1e9, steward=HOSPITAL.did)), partition=1)
+    judge.say(verdict, partition=1)
+    at_once = [at for at, _ in judge.found() if at == 0]
+    judge.know(whole_ring())
+
+    assert [at for at, _ in judge.found() if at == 0] == at_once == [0] * found
 
 
 def test_what_comes_twice_has_nothing_judged_again(judge: Judge) -> None:

@@ -25,10 +25,11 @@ CREATE TABLE transfers (
 CREATE INDEX by_time ON transfers (asked);
 CREATE INDEX by_epoch ON transfers (patient, epoch, decision);
 CREATE TABLE lacks (
-    number INTEGER PRIMARY KEY, patient TEXT, decision TEXT, why TEXT, missing TEXT,
+    number INTEGER PRIMARY KEY, patient TEXT, decision TEXT, case_ TEXT, why TEXT, missing TEXT,
     run BLOB, served BLOB, then_ BLOB);
 CREATE INDEX lacks_by_patient ON lacks (patient);
 CREATE INDEX lacks_by_decision ON lacks (decision, patient);
+CREATE INDEX lacks_by_case ON lacks (case_, patient);
 CREATE TABLE again (number INTEGER PRIMARY KEY);
 """
 _KEEP_TRANSFER = """
@@ -129,6 +130,10 @@ class EntitlementStore:
         """Gather what was done without a right under an emergency access to a patient's data."""
         self._gather("lacks WHERE decision = ? AND patient = ?", decision, patient)
 
+    def lacks_of_case_again(self, patient: str, case: str) -> None:
+        """Gather what was done without a right by a case about a patient's data."""
+        self._gather("lacks WHERE case_ = ? AND patient = ?", case, patient)
+
     def again(self) -> Iterator[Case]:
         """Yield what was gathered. What was right needs nothing of what was so then."""
         while self._is_gathered:
@@ -152,10 +157,11 @@ class EntitlementStore:
         decision = None
         if isinstance(served, ServedRead | ServedUpload | ServedDecision):
             decision = served.decision
+        by_case = served.case if isinstance(served, ServedDecision) else None
         blobs = (_kept(case.run), _ENCODER.encode(served), _ENCODER.encode(case.then))
-        row = (case.number, served.patient, decision, lack.why, lack.missing, *blobs)
+        row = (case.number, served.patient, decision, by_case, lack.why, lack.missing, *blobs)
         self._db.execute("DELETE FROM transfers WHERE number = ?", (case.number,))
-        self._db.execute("INSERT OR REPLACE INTO lacks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._db.execute("INSERT OR REPLACE INTO lacks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def drop_lack(self, case: Case) -> int:
         """Forget that something was done without a right; return 1 if it was known, else 0."""

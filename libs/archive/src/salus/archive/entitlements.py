@@ -23,6 +23,7 @@ from salus.archive.patient_facts import LackOfRight, PatientFacts
 from salus.archive.served_requests import (
     CONSENT_TOPIC,
     AnyServed,
+    ServedCase,
     ServedDecision,
     ServedEmergency,
     ServedProhibition,
@@ -32,6 +33,7 @@ from salus.archive.served_requests import (
     ServedRun,
     ServedUnlink,
     ServedUpload,
+    ServedVerdict,
 )
 from salus.events.bearer import CLOCK_SKEW_S
 from salus.events.keyring import KeyRing
@@ -128,6 +130,8 @@ class Entitlements:
                 self._store.lacks_of_patient_again(served.patient)
             case ServedEmergency() if self.lacking:
                 self._store.lacks_of_emergency_again(served.patient, served.decision)
+            case ServedCase() | ServedVerdict() if self.lacking:
+                self._store.lacks_of_case_again(served.patient, served.case)
             case ServedRevocation() | ServedProhibition() | ServedUnlink():
                 # What was decided before may have ended before transfers that stand on another partition.
                 self._store.epoch_again(served.patient, served.epoch - 1)

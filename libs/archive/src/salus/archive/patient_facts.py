@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import inf
 from sys import intern
 
 import msgspec
@@ -93,12 +94,13 @@ class Then(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class _Awaited:
     """Whose emergency access or case it is, when a person is to look at it, and whether one did.
 
-    `until` is how long a case that was approved allows what was asked for.
+    A case that was approved at `approved` allows what was asked for until `until`.
     """
 
     by: str
     due: float
     is_reviewed: bool = False
+    approved: float = inf
     until: float | None = None
 
 
@@ -146,7 +148,8 @@ class PatientFacts:
     def evolve(self, served: AnyServed) -> bool:
         """Fold a change that took effect; tell whether what was judged before may rest on what is new by it.
 
-        That is so once for each steward, emergency access and epoch, however often they are stated.
+        That is so once for each steward, emergency access, case, verdict and epoch, however often they are
+        stated.
         """
         match served:
             case ServedRegistration():
@@ -186,7 +189,9 @@ class PatientFacts:
                 return len(self._emergencies) > known
             case ServedCase():
                 self._patient(served.patient)
+                known = len(self._cases)
                 self._cases.setdefault((served.patient, served.case), _Awaited(served.by, served.due))
+                return len(self._cases) > known
             case ServedReview():
                 if (awaited := self._awaited(served)) is not None:
                     awaited.is_reviewed = True
@@ -194,6 +199,8 @@ class PatientFacts:
                 awaited = self._awaited(served)
                 if awaited is not None and not awaited.is_reviewed:
                     awaited.is_reviewed, awaited.until = True, served.until
+                    awaited.approved = inf if served.until is None else served.time
+                    return True
             case _:
                 pass
         return False
@@ -354,7 +361,8 @@ class PatientFacts:
         case = self._cases.get((served.patient, name))
         if case is None or case.by != served.by:
             return LackOfRight("an access allowed as a case that was not its asker's")
-        if case.until is None or served.time > case.until + self._leeway.total_seconds():
+        leeway = self._leeway.total_seconds()
+        if case.until is None or not case.approved - leeway <= served.time <= case.until + leeway:
             return LackOfRight("an access allowed by a person who had not, or whose word had ended")
         return None
 
