@@ -180,6 +180,22 @@ async def test_what_awaits_review_is_listed_the_first_one_due_first(hospital: Ho
     assert await hospital.listed(limit=limit, overdue=True) == wanted[:1]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 50])
+async def test_what_an_older_release_stated_is_listed_to_the_steward_of_today(
+    hospital: Hospital, limit: int
+) -> None:
+    # Case "overdue and in nobody's list": such an event names no steward.
+    before = await hospital.listed()
+    own = [broken(n, of=other_patient(7), steward=None, due=NOW + n * HOUR) for n in (0, 9)]
+    hospital.put(other_patient(7), *own)
+    others = [broken(n, of=other_patient(8), steward=None, due=NOW + n * HOUR) for n in range(10)]
+    hospital.put(other_patient(8), *others, steward=OTHER)
+
+    wanted = [before[0], own[0].decision, *before[1:], own[1].decision]
+    assert await hospital.listed(limit=limit) == wanted
+    assert await hospital.listed(limit=limit, overdue=True) == wanted[:1]
+
+
 async def test_the_list_says_who_and_whose_and_since_when_and_by_when(hospital: Hospital) -> None:
     (first,) = (await hospital.get("/reviews", overdue=True)).json()["reviews"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from salus.access.actors import Actor
 from salus.access.decisions import Inputs, Verdict
@@ -79,11 +79,20 @@ class KeptDecisions(Protocol):
         """Return those that stand on the topic now, by their ids."""
 
 
+Rows = Sequence[Mapping[str, Any]]
+IsShown = Callable[[Rows], Awaitable[Rows]]
+
+
 class Reviews(Protocol):
     """The emergency accesses that await review, the first one due first."""
 
-    async def page(self, steward: str, *, overdue: bool, after: str | None, limit: int) -> KeysetPage:
-        """Return the next accesses to patients of a steward; raises CursorError."""
+    async def page(
+        self, steward: str, *, overdue: bool, after: str | None, limit: int, is_shown: IsShown
+    ) -> KeysetPage:
+        """Return the next accesses to patients of a steward; raises CursorError.
+
+        Of the accesses that name no steward, `is_shown` returns those that the caller is shown.
+        """
 
     async def overdue(self, *, limit: int) -> KeysetPage:
         """Return the accesses of everybody that were called overdue."""

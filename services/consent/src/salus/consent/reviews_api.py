@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -17,6 +18,7 @@ from salus.consent.api import Api, IdInPath, actor_of, asking
 from salus.consent.domain.consents import Review, patient_of
 from salus.consent.domain.reviews import Kind
 from salus.consent.domain.rights import require, sees_all, steward_of
+from salus.consent.ports import Rows
 from salus.contracts.http_fields import CommandBody, PatientInPath
 from salus.contracts.keyset import CURSOR_CHARS_MAX, CursorError, KeysetPage
 from salus.events.contexts.consent import Action, EmergencyReason, ReviewGround
@@ -155,10 +157,17 @@ def review_routes(api: Api) -> APIRouter:
         actor = actor_of(caller)
         steward = steward_of(actor)
         try:
-            page = await world.reviews.page(steward, overdue=overdue, after=after, limit=limit)
+            page = await world.reviews.page(
+                steward, overdue=overdue, after=after, limit=limit, is_shown=partial(of_caller, caller)
+            )
         except CursorError as error:
             raise ProblemError(400, "invalid-cursor", str(error)) from None
         return AwaitedPage(reviews=await shown(page, caller), next=page.next)
+
+    async def of_caller(caller: Party, rows: Rows) -> Rows:
+        facts = await world.facts.facts_of({row["patient"] for row in rows})
+        known = {patient: (one.state, one.subject) for patient, one in facts.items()}
+        return [row for row in rows if sees_all(actor_of(caller), *known[row["patient"]])]
 
     async def shown(page: KeysetPage, caller: Party) -> list[AwaitedView]:
         facts = await world.facts.facts_of({row["patient"] for row in page.rows})

@@ -14,6 +14,8 @@ from salus.events.fields import microseconds
 from salus.events.requests import Request
 
 OPEN, OVERDUE = "open", "overdue"
+# In the list: the event is of an older release, and names none.
+STEWARD_UNNAMED = ""
 Kind = Literal["emergency", "case"]
 
 
@@ -35,7 +37,7 @@ def awaited(state: PatientState) -> Iterator[Awaited]:
         if broken.outcome is None:
             # Whatever is folded has one.
             assert broken.due is not None  # noqa: S101
-            steward = broken.steward or ""
+            steward = broken.steward or STEWARD_UNNAMED
             yield Awaited(
                 broken.decision, "emergency", broken.principal, steward, broken.due, broken.is_overdue
             )
