@@ -12,17 +12,27 @@ from salus.contracts.rules import code_digest
 _CODE = (
     (
         "salus.consent",
-        ("domain/consents.py", "domain/policies.py", "domain/prohibitions.py", "domain/rights.py"),
+        (
+            "domain/cases.py",
+            "domain/consents.py",
+            "domain/policies.py",
+            "domain/prohibitions.py",
+            "domain/rights.py",
+        ),
     ),
     (
         "salus.access",
         (
             "actors.py",
+            "cases.py",
             "cedar.py",
             "decisions.py",
+            "emergencies.py",
             "grant_use.py",
             "grants.py",
+            "known_verdicts.py",
             "law.py",
+            "parsed_policies.py",
             "policy_check.py",
             "policy_files.py",
             "policy_slices.py",
