@@ -56,6 +56,6 @@ async def test_a_review_that_is_overdue_is_told_once_by_replicas_that_race_and_s
         after = (await anew.get("/reviews?overdue=true", auth=signing(town.officer))).json()
 
     assert [one["overdue"] for one in late] == [True]
-    assert "overdue reviews of emergency accesses: 1" in str(ready)
+    assert "overdue reviews and cases: 1" in str(ready)
     assert (reviewed.status_code, after["reviews"]) == (204, [])
     assert [(one.decision, one.due) for one in await told(town)] == [(broken.decision, broken.review_due)]

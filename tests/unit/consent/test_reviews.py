@@ -272,5 +272,5 @@ async def test_readiness_says_what_is_overdue_and_for_how_long(hospital: Hospita
     hospital.put(PATIENT)
     await hospital.listed()
 
-    assert told == "overdue reviews of emergency accesses: 1, the oldest for 3 h"
+    assert told == "overdue reviews and cases: 1, the oldest for 3 h"
     assert await look.check() is None

@@ -19,7 +19,7 @@ LOOK_EVERY_S = 15.0
 OVERDUE_COUNTED_MAX = 1000
 OVERDUE = Gauge(
     "salus_reviews_overdue",
-    f"Emergency accesses whose review is overdue, {OVERDUE_COUNTED_MAX} at most.",
+    f"Emergency accesses and cases that wait for a person too long, {OVERDUE_COUNTED_MAX} at most.",
 )
 OLDEST_DUE = Gauge(
     "salus_reviews_overdue_oldest_timestamp_seconds", "When the review was due that waits longest; 0: none."
@@ -45,7 +45,7 @@ class OverdueReviews:
         number = f"{len(page.rows)}{' or more' if page.next else ''}"
         due = _EPOCH + timedelta(microseconds=page.rows[0]["due_us"])
         hours = (self._now() - due) / timedelta(hours=1)
-        return f"overdue reviews of emergency accesses: {number}, the oldest for {hours:.0f} h"
+        return f"overdue reviews and cases: {number}, the oldest for {hours:.0f} h"
 
     async def run(self) -> None:
         """Look now and then until cancelled; a database that is away is waited for."""
