@@ -15,6 +15,7 @@ from tests.asking import UNASKED
 
 from salus.access.actors import Asking
 from salus.access.cases import Case as CaseState
+from salus.access.cedar import CedarPolicies
 from salus.access.decisions import Answer, Question, Verdict, inputs_of
 from salus.access.law import EMERGENCY_OBLIGATIONS, answer_of
 from salus.access.parsed_policies import PolicySetError
@@ -219,6 +220,13 @@ def test_an_emergency_does_not_wait_for_a_person() -> None:
     assert (answer.allowed, answer.break_glass, answer.reasons) == (True, True, ("glass",))
 
 
+def test_what_is_no_emergency_waits_though_a_policy_would_break_the_glass() -> None:
+    careless = '@id("glass") @break_glass("yes") permit (principal, action, resource);'
+    answer = ask(Case(state=consented()), policies(LEFT + careless))
+
+    assert (answer.pending, answer.reasons) == (True, ("awaits-person", "left"))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -230,6 +238,14 @@ def test_an_emergency_does_not_wait_for_a_person() -> None:
 def test_a_review_that_nobody_could_make_is_refused(text: str) -> None:
     with pytest.raises(PolicySetError, match="@review"):
         policies(text)
+
+
+def test_a_set_in_force_that_says_another_review_goes_on_deciding() -> None:
+    """Before there were reviews by a person nothing read it, and such a set could be activated."""
+    text = '@id("open") @review("2026-01") permit (principal, action, resource);'
+    in_force = CedarPolicies({"own.cedar": text.encode(), **SCHEMA})
+
+    assert ask(Case(state=consented()), in_force).allowed
 
 
 def test_an_emergency_rule_does_not_stand_in_for_a_consent_that_is_forbidden() -> None:

@@ -37,6 +37,10 @@ class CedarAnswer:
     errors: tuple[str, ...]
 
 
+# What @review says of a policy that leaves to a person what it permits.
+HUMAN = "human"
+
+
 class CedarEngine:
     """A parsed policy set with its schema; evaluates, and adds nothing to what Cedar says."""
 
@@ -177,9 +181,6 @@ def _rule(name: str, policy: ParsedPolicy) -> Rule:
         raise PolicySetError(f"{identifier}: @reason has more than {REASON_CHARS_MAX} characters")
     if odd := [word for word in obligations if not is_name(word)]:
         raise PolicySetError(f"{identifier}: @obligations: {odd[0]!r} is none: {NAME_RULE}")
-    review, breaks_glass = annotations.get("review"), annotations.get("break_glass") == "yes"
-    if review not in {None, "human"} or (review and (breaks_glass or not policy.permits)):
-        raise PolicySetError(f'{identifier}: @review is "human", of a permit that breaks no glass')
     if (misused := misused_grants(policy.node)) is not None:
         raise PolicySetError(f"{identifier}: {misused}")
     return Rule(
@@ -187,8 +188,8 @@ def _rule(name: str, policy: ParsedPolicy) -> Rule:
         reason=reason or _unexplained(identifier),
         obligations=tuple(obligations),
         valid_seconds=int(seconds),
-        breaks_glass=breaks_glass,
-        needs_person=review is not None,
+        breaks_glass=annotations.get("break_glass") == "yes",
+        needs_person=annotations.get("review") == HUMAN,
     )
 
 

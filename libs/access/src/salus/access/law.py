@@ -164,7 +164,7 @@ def _with_person(
     """Return what follows where a policy leaves to a person what is allowed otherwise.
 
     Whoever is approved may do just what was asked for, while it is allowed otherwise. An emergency does not
-    wait where a policy breaks the glass.
+    wait where a policy breaks the glass; what is none waits, whatever that policy says of it.
     """
     marked = [rule for rule in verdict.rules if rule.needs_person]
     if not marked:
@@ -173,7 +173,7 @@ def _with_person(
     if case is not None and case.allows(at) and case.valid_until is not None:
         return replace(answer, case=case.id, valid_until=min(answer.valid_until, case.valid_until))
     emergency = tuple(rule for rule in verdict.rules if rule.breaks_glass)
-    if emergency:
+    if emergency and question.break_glass is not None:
         return conclude(question, Verdict(allowed=True, rules=emergency), state=state, at=at)
     reasons = sorted({AWAITS_PERSON, *(rule.id for rule in marked[: REASONS_NAMED_MAX - 1])})
     return replace(

@@ -11,7 +11,7 @@ from itertools import islice, pairwise
 
 import cedarpy
 
-from salus.access.cedar import NAME_RULE, CedarPolicies, is_name
+from salus.access.cedar import HUMAN, NAME_RULE, CedarPolicies, is_name
 from salus.access.decisions import WORDS
 from salus.access.law import LAW_REASONS
 from salus.access.parsed_policies import PolicySetError, parsed
@@ -87,7 +87,8 @@ def _checked(contents: Mapping[str, bytes]) -> CedarPolicies | list[Problem]:
     faults = (problem for policy in policies if (problem := _syntax_problem(policy)) is not None)
     if found := [*islice(faults, PROBLEMS_MAX)]:
         return found
-    if found := [*_problems_of_ids(policies), *_validation_problems(policies, schema.decode())]:
+    found = [*_problems_of_ids(policies), *_problems_of_reviews(policies)]
+    if found := [*found, *_validation_problems(policies, schema.decode())]:
         return found
     try:
         return CedarPolicies(contents)
@@ -156,6 +157,16 @@ def _problems_of_ids(policies: Sequence[PolicyText]) -> Iterator[Problem]:
             yield Problem(f"the @id is no name: {NAME_RULE}", policy.place(), name[:64])
         elif ids[name] > 1:
             yield Problem("two policies have this @id", policy.place(), name)
+
+
+def _problems_of_reviews(policies: Sequence[PolicyText]) -> Iterator[Problem]:
+    """Yield each @review that would go unread; a set that was in force before it was read goes on."""
+    for policy in policies:
+        read = parsed(policy)
+        review = read.annotations.get("review")
+        breaks_glass = read.annotations.get("break_glass") == "yes"
+        if review not in {None, HUMAN} or (review and (breaks_glass or not read.permits)):
+            yield Problem('@review is "human", of a permit that breaks no glass', policy.place(), read.id)
 
 
 def _id_of(policy: PolicyText) -> str | None:
