@@ -33,11 +33,13 @@ from salus.consent.domain.kept_decisions import KeptDecision, require_same_quest
 from salus.consent.handlers import as_known
 from salus.consent.ports import Claims, Facts, Policies, World
 from salus.contracts.facts import failed
+from salus.events.accountability import missing_step_up
 from salus.events.contexts.consent import AccessDecided, GlassBroken
 from salus.events.effect import Applied, NoEffect, Outcome, Refused, Unknown, WithoutEffect
 from salus.events.event_types import EventData
 from salus.events.fields import Sealed
 from salus.events.keyring import KeyRing
+from salus.runtime.auth import step_up_problem
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.problems import ProblemError
 
@@ -348,6 +350,9 @@ async def _decide_emergency(
         )
         if broken is not None:
             require_room_for_emergency(known.state, broken)
+            # Whoever found a session that is open would use up the emergencies of the account.
+            if (needed := missing_step_up(broken, ring=view.ring, at=world.now())) is not None:
+                raise step_up_problem(needed)
         if draft.answer.break_glass or not draft.answer.allowed:
             reservation.use()
         if broken is not None:
