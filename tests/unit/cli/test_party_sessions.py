@@ -24,11 +24,14 @@ NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 class Network:
     """Identity, as the command speaks to it; after each look a thief opens another session.
 
-    It lists the newest first, and what a session signs after it was ended is refused.
+    It lists the newest first, `page` at a time, unless it `is_older` than the cursor. What a session signs
+    after it was ended is refused.
     """
 
     sessions: list[SessionFacts]
     opens: int = 0
+    page: int = 500
+    is_older: bool = False
     sent: list[dict[str, Any]] = field(default_factory=list)
     asked: list[Any] = field(default_factory=list)
 
@@ -36,7 +39,10 @@ class Network:
         assert path == f"/parties/{NORA}/sessions"
         self._require_open(signer)
         self.asked.append(query)
-        told = msgspec.json.encode({"did": NORA, "sessions": self.sessions, "more": False})
+        ids, before = [one.key_id for one in self.sessions], dict(query).get("before")
+        rest = self.sessions if before is None or self.is_older else self.sessions[ids.index(before) + 1 :]
+        more = len(rest) > self.page
+        told = msgspec.json.encode({"did": NORA, "sessions": rest[: self.page], "more": more})
         if self.opens:
             self.opens -= 1
             self.sessions.insert(0, session(10 + self.opens))
@@ -47,10 +53,10 @@ class Network:
         self._require_open(signer)
         body = json.loads(line.body or b"")
         self.sent.append(body)
-        kept = [one for one in self.sessions if one.key_id != body["key_id"]]
-        was = next(one for one in self.sessions if one.key_id == body["key_id"])
-        doubted = msgspec.structs.replace(was, in_doubt_since=body.get("since"))
-        self.sessions = [*kept, doubted] if "since" in body else kept
+        place = [one.key_id for one in self.sessions].index(body["key_id"])
+        was = self.sessions.pop(place)
+        if "since" in body:
+            self.sessions.insert(place, msgspec.structs.replace(was, in_doubt_since=body["since"]))
         return {}
 
     def _require_open(self, signer: LocalSigner) -> None:
@@ -90,6 +96,22 @@ async def test_who_ends_her_own_sessions_ends_the_one_she_asks_in_when_no_other_
     assert await ended(network, within=own.key_id) == ["2", "1", "10", "3"]
     assert network.sessions == []
     assert await ended(Network([own]), within=own.key_id) == ["3"]
+
+
+async def test_with_since_those_that_do_not_fit_on_one_page_are_put_in_doubt_too() -> None:
+    # review B9, finding 3: "500 sessions are over", and the older ones were neither ended nor in doubt
+    own = session(9)
+    known = [own, *(session(number, ended=NOON.isoformat()) for number in range(8, 0, -1))]
+    network = Network(known, page=3)
+
+    done = await ended(network, reason="compromised", since=NOON, within=own.key_id)
+    assert done == ["8", "7", "6", "5", "4", "3", "2", "1", "9"]
+    assert all(one.in_doubt_since for one in network.sessions)
+
+
+async def test_an_identity_that_lists_the_newest_alone_does_not_pass_for_all() -> None:
+    with pytest.raises(CommandError, match="does not list the older sessions"):
+        await ended(Network([session(2), session(1)], page=1, is_older=True), since=NOON)
 
 
 async def test_who_opens_sessions_as_fast_is_named() -> None:

@@ -83,3 +83,27 @@ async def test_of_many_the_newest_are_listed(monkeypatch: pytest.MonkeyPatch) ->
     shown = (await listed(identity, NORTH)).json()
 
     assert ([one["key_id"] for one in shown["sessions"]], shown["more"]) == (ids[1:], True)
+
+
+async def test_a_list_goes_on_before_the_last_that_was_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions_api, "LISTED_MAX", 2)
+    identity, ids = with_sessions(5)
+    since, shown = (NOW - timedelta(hours=1)).isoformat(), list[list[str]]()
+    query: dict[str, str] = {}
+    for _ in range(3):
+        page = (await listed(identity, NORTH, since=since, **query)).json()
+        shown.append([one["key_id"] for one in page["sessions"]])
+        # Those that are over by now and those that were opened since shift nothing.
+        identity.ring.apply(KeyRevoked(NORA, shown[-1][-1], "left", request=UNASKED), at=NOW)
+        opened = Login(NORA, NORTH, NOW - timedelta(minutes=5), claims={"acr": "high"}).session()
+        identity.ring.apply(opened, at=NOW)
+        query = {"before": shown[-1][-1]}
+
+    assert (shown, page["more"]) == ([ids[:2:-1], ids[2:0:-1], ids[:1]], False)
+
+
+async def test_a_list_goes_on_before_a_session_of_hers_alone() -> None:
+    identity, _ = with_sessions(1)
+    for before in (f"{NORA}#other", f"{NORTH}:other#session"):
+        answer = await listed(identity, NORTH, before=before)
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown-key")

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from salus.cli.callers import json_body
-from salus.cli.console import emit, err, out
+from salus.cli.console import emit, out
 from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.party_changes import REASONS, Party, moment_of
@@ -56,18 +56,16 @@ def sessions(
     ] = None,
 ) -> None:
     """List the sessions of a person that are open: for herself, for her member, for operators."""
-    told = asyncio.run(_told(command, command.network.did_of(did), since))
+    told = asyncio.run(_every(command, command.network.did_of(did), since))
     if command.as_json:
-        emit(msgspec.to_builtins(told.sessions))
+        emit(msgspec.to_builtins(told))
         return
     table = Table("opened", "provider", "logged in", "level", "ended", "in doubt", box=None)
     table.add_column("key", no_wrap=True)
-    for one in told.sessions:
+    for one in told:
         moments = (one.ended or "open", one.in_doubt_since or "-")
         table.add_row(one.opened, one.provider, one.authenticated, one.acr or "-", *moments, one.key_id)
     out.print(table)
-    if told.more:
-        err.print("there are older ones: ask for fewer with --since")
 
 
 @identity_request
@@ -115,8 +113,8 @@ async def end_all(command: PartyCommand, did: str, *, reason: str, since: dateti
     """
     ended: list[str] = []
     for _ in range(LOOKS_MAX):
-        told = await _told(command, did, since)
-        left = [one for one in told.sessions if not _is_done(one, since) and one.key_id not in ended]
+        told = await _every(command, did, since)
+        left = [one for one in told if not _is_done(one, since) and one.key_id not in ended]
         others = [one for one in left if one.key_id != command.signer.verification_method]
         for one in others or left:
             body: dict[str, Any] = {"key_id": one.key_id, "reason": reason}
@@ -130,12 +128,21 @@ async def end_all(command: PartyCommand, did: str, *, reason: str, since: dateti
     raise CommandError(Exit.NO, "sessions are opened as fast as they are ended: withdraw the provider")
 
 
-async def _told(command: PartyCommand, did: str, since: datetime | None) -> _Sessions:
-    query = () if since is None else (("since", since.astimezone(UTC).isoformat()),)
-    path = target_of("parties", did, "sessions")
-    return read_answer(
-        "identity", await command.network.ask(path, query=query, signer=command.signer), _Sessions
-    )
+async def _every(command: PartyCommand, did: str, since: datetime | None) -> list[SessionFacts]:
+    """Return the sessions of a person, the newest first; raises CommandError."""
+    path, found = target_of("parties", did, "sessions"), dict[str, SessionFacts]()
+    asked = () if since is None else (("since", since.astimezone(UTC).isoformat()),)
+    query = asked
+    while True:
+        answer = await command.network.ask(path, query=query, signer=command.signer)
+        told = read_answer("identity", answer, _Sessions)
+        fresh = {one.key_id: one for one in told.sessions if one.key_id not in found}
+        found |= fresh
+        if not told.more:
+            return [*found.values()]
+        if not fresh:
+            raise CommandError(Exit.NO, "identity does not list the older sessions: it is of another version")
+        query = (*asked, ("before", told.sessions[-1].key_id))
 
 
 def _is_done(session: SessionFacts, since: datetime | None) -> bool:

@@ -95,9 +95,16 @@ class Logins:
             and (known.valid_until is None or at < known.valid_until)
         ]
 
-    def sessions_of(self, did: str, *, since: datetime) -> list[tuple[str, KnownSession]]:
-        """Return the sessions of a person that were open at that moment or later, the newest first."""
-        known = ((key_id, self.keys[key_id]) for key_id in reversed(self._all_of.get(did, ())))
+    def sessions_of(
+        self, did: str, *, since: datetime, before: str | None = None
+    ) -> list[tuple[str, KnownSession]]:
+        """Return the sessions of a person that were open at that moment or later, the newest first.
+
+        `before` is the id of one of them; it and those that were opened after it are left out.
+        """
+        every = self._all_of.get(did, [])
+        end = len(every) if before is None else every.index(before)
+        known = ((key_id, self.keys[key_id]) for key_id in reversed(every[:end]))
         return [(key_id, key) for key_id, key in known if key.ended(at=since) is None]
 
     def _open(self, fact: SessionOpened, *, at: datetime) -> None:

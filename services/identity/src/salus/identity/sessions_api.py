@@ -9,11 +9,13 @@ from typing import Annotated, Self
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
+from salus.events import fields
 from salus.events.logins import KnownSession
 from salus.events.parties import Party
 from salus.identity.logins import require_may_see_sessions
 from salus.identity.ports import Ring
 from salus.runtime.auth import Callers
+from salus.runtime.fields import pattern_of
 from salus.runtime.moments import Moment
 from salus.runtime.path_dids import did_in_path
 from salus.runtime.problems import documented
@@ -54,7 +56,7 @@ class SessionList(BaseModel):
 
     did: str
     sessions: list[SessionView]
-    more: bool = Field(description=f"There are others, older than these {LISTED_MAX}.")
+    more: bool = Field(description=f"There are others, older than these {LISTED_MAX}: ask `before` the last.")
 
 
 def session_routes(*, ring: Ring, authenticate: Callers, now: Callable[[], datetime]) -> APIRouter:
@@ -68,14 +70,25 @@ def session_routes(*, ring: Ring, authenticate: Callers, now: Callable[[], datet
         since: Annotated[
             Moment | None, Query(description="Also those that were open at that moment, or later.")
         ] = None,
+        before: Annotated[
+            str | None,
+            Query(
+                pattern=pattern_of(fields.KeyId),
+                max_length=256,
+                description="Only those that were opened before this one: the last that was listed.",
+            ),
+        ] = None,
         caller: Party = caller,
     ) -> SessionList:
-        """List the sessions of a person that are open."""
+        """List the sessions of a person that are open; `before` goes on where a list ended."""
         known, at = await ring.catch_up(), now()
         if (party := known.parties.get(did)) is None:
             raise Refusal("unknown-party", "no party with that DID is registered", status=404)
         require_may_see_sessions(caller, party)
-        found = known.logins.sessions_of(did, since=at if since is None else min(since, at))
+        was = None if before is None else known.logins.keys.get(before)
+        if before is not None and (was is None or was.did != did):
+            raise Refusal("unknown-key", "the party never had such a session", status=404)
+        found = known.logins.sessions_of(did, since=at if since is None else min(since, at), before=before)
         shown = [SessionView.of(key_id, key, at=at) for key_id, key in found[:LISTED_MAX]]
         return SessionList(did=did, sessions=shown, more=len(found) > LISTED_MAX)
 
