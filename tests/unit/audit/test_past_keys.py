@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,9 @@ from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, index_all
 from tests.unit.audit.test_order import registered
 
 from salus.audit.adapters.sql import SqlTrail
+from salus.audit.adapters.tables import IDENTITY as IDENTITY_EVENTS
 from salus.audit.api import damaged
+from salus.audit.domain.identity_history import stamped
 from salus.audit.identity_chain import IdentityChain
 from salus.audit.past_keys import PastKeys
 from salus.audit.past_keys_api import past_keys_routes
@@ -164,6 +166,36 @@ async def test_a_header_that_is_missing_or_another_one_is_an_alarm_and_no_answer
         assert (answer.status_code, answer.json()["code"]) == (503, "trail-damaged")
 
 
+@pytest.mark.parametrize("change", ["other", "gone", "last-gone", "more", "short"])
+async def test_identity_events_that_another_hand_changed_are_an_alarm_and_no_answer(
+    asked: Asked, trail: SqlTrail, change: str
+) -> None:
+    # review B9, finding 10: who writes to audit's database chose whose keys were valid
+    assert await asked.keys(BY_OLD_STATE, party=CLINICIAN) == {KEY: True}
+    kept = await trail.identity.identity_events(9)
+    revoking = max(kept)
+    changed = {
+        "other": {**kept, revoking: stamped(kept[revoking][8:], 1)},
+        "gone": {offset: value for offset, value in kept.items() if offset != min(kept)},
+        "last-gone": {offset: value for offset, value in kept.items() if offset != revoking},
+        "more": {-1: kept[revoking], **kept},
+        "short": {**kept, revoking: b"x"},
+    }[change]
+    await put_events(trail, changed)
+    answer = await asked.get(f"0/{REVOKING}")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "trail-damaged")
+    await put_events(trail, kept)
+    assert await asked.keys(REVOKING, party=CLINICIAN) == {KEY: True}
+
+
+async def put_events(trail: SqlTrail, events: Mapping[int, bytes]) -> None:
+    async with trail.identity._connection() as connection:
+        await connection.execute(IDENTITY_EVENTS.delete())
+        rows = [{"offset": offset, "value": value} for offset, value in events.items()]
+        await connection.execute(IDENTITY_EVENTS.insert(), rows)
+
+
 async def test_a_state_that_was_not_read_yet_is_not_guessed(asked: Asked) -> None:
     """As of a replica that has just been started."""
     asked.identity._begin()
@@ -172,6 +204,14 @@ async def test_a_state_that_was_not_read_yet_is_not_guessed(asked: Asked) -> Non
     assert (answer.status_code, answer.json()["code"]) == (503, "behind")
     await asked.identity.read_on()
     assert (await asked.get(f"0/{LATER}")).status_code == 200
+
+
+async def test_what_was_read_and_is_not_in_the_database_yet_is_waited_for(asked: Asked) -> None:
+    asked.identity._unnoted = {1: b"the revocation"}
+    assert await asked.keys(LATER, party=CLINICIAN) == {KEY: True}
+    answer = await asked.get(f"0/{AFTER}")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "behind")
 
 
 async def test_a_state_that_there_never_was_is_named(asked: Asked, trail: SqlTrail) -> None:

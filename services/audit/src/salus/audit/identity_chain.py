@@ -95,6 +95,11 @@ class IdentityChain:
         # Once the chain that has it ended: how far the others were searched for the block that takes it.
         self._sought: dict[int, Tip] = {}
 
+    @property
+    def noted_to(self) -> int:
+        """How far `store` has what was read."""
+        return min(self._unnoted, default=self.position)
+
     async def reach(self, block: Block) -> IdentityHistory:
         """Return the history at least up to where a block was judged, and to the end of its own range.
 
@@ -353,9 +358,10 @@ class IdentityChain:
         if self.position > self.position_after(header) or not await asyncio.to_thread(self._begins, events):
             self._begin()
         unread = {offset: value for offset, value in events.items() if offset >= self.position}
+        # Whoever looks at `position` meanwhile, beside the lock, finds in `history` all that is below it.
+        await asyncio.to_thread(self._fold, unread)
         self._noted, self._unnoted, self._blocks_unnoted = place, {}, 0
         self._go_on(header, place.note)
-        await asyncio.to_thread(self._fold, unread)
 
     def _has_void(self) -> bool:
         """Tell whether the topic was read from what lies behind the end of a chain."""

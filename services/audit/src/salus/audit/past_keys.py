@@ -9,7 +9,7 @@ from datetime import datetime
 
 from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.identity_chain import IdentityChain, IdentityTopic
-from salus.audit.ports import BehindError, DamagedHeaderError, Ledger, Trail
+from salus.audit.ports import BehindError, DamagedHeaderError, DamagedTrailError, Ledger, Trail
 from salus.events.identity_position import UNSEALED_MAX
 from salus.events.parties import KnownKey
 from salus.ledger.block import Header, open_header
@@ -41,7 +41,8 @@ class KeysAtBlock:
 class PastKeys:
     """Answers from the identity events that were read from the ledger, by the position of a block's header.
 
-    The events up to a position are folded anew; those of the position that was asked last are kept.
+    The events up to a position are folded anew; those of the position that was asked last are kept. They come
+    from the database, and must be those that the chain has read.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class PastKeys:
         self._shards = shards
         self._topic = topic
         self._chain = chain
-        self._last: tuple[int, IdentityHistory] = (0, IdentityHistory(topic.new_ring()))
+        # At which position, as of what the chain had read, and what that comes to.
+        self._last: tuple[int, IdentityHistory, IdentityHistory] | None = None
         self._turn = asyncio.Lock()
 
     async def at(self, shard: int, height: int) -> KeysAtBlock:
@@ -68,18 +70,19 @@ class PastKeys:
             StateUnknownError: it says that it was judged by what is no state of identity.
             BehindError: the identity topic was not read that far yet.
             DamagedHeaderError: the archive has no such header, or another one.
+            DamagedTrailError: the database has other identity events than were read from the ledger.
             OutOfReachError: archive or database is away.
         """
         header = await self._header(shard, height)
         position = header.identity[2]
-        read = self._chain.position
-        if header.identity[:2] != self._topic.partition or position > read + UNSEALED_MAX:
+        read, chain = self._chain.noted_to, self._chain.history
+        if header.identity[:2] != self._topic.partition or position > self._chain.position + UNSEALED_MAX:
             raise StateUnknownError
         if position > read:
             why = f"it was judged at {position} of the identity topic, read are {read}"
             raise BehindError(shard=shard, height=height, why=why)
         async with self._turn:
-            ring = (await self._history_at(position)).ring
+            ring = (await self._history_at(position, chain)).ring
             keys = ring.valid_keys(at=header.time)
         doubted = self._chain.history.ring.doubted(keys, at=header.time)
         return KeysAtBlock(position, header.time, keys, frozenset(doubted))
@@ -99,14 +102,16 @@ class PastKeys:
             raise DamagedHeaderError(shard=shard, height=height, why="is of another block")
         return header
 
-    async def _history_at(self, position: int) -> IdentityHistory:
-        if self._last[0] != position:
+    async def _history_at(self, position: int, chain: IdentityHistory) -> IdentityHistory:
+        if self._last is None or self._last[0] != position or self._last[1] is not chain:
             events = await self._trail.identity.identity_events(position)
             # Judging each event anew takes a while; requests go on meanwhile.
-            self._last = position, await asyncio.to_thread(self._folded, events)
-        return self._last[1]
+            self._last = position, chain, await asyncio.to_thread(self._folded, events, position, chain)
+        return self._last[2]
 
-    def _folded(self, events: Mapping[int, bytes]) -> IdentityHistory:
+    def _folded(self, events: Mapping[int, bytes], position: int, chain: IdentityHistory) -> IdentityHistory:
+        if not chain.is_of(events, below=position):
+            raise DamagedTrailError(f"the identity topic below {position}", ["events"])
         history = IdentityHistory(self._topic.new_ring())
         for offset, kept in events.items():
             history.fold(offset, kept)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from array import array
+from bisect import bisect_left
 from collections.abc import Mapping
 from hashlib import sha256
 from math import inf
@@ -30,7 +32,7 @@ def stamped(value: bytes, timestamp_ms: int) -> bytes:
 
 
 def _digest(before: bytes, offset: int, kept: bytes) -> bytes:
-    return sha256(before + offset.to_bytes(8, "big") + kept).digest()
+    return sha256(before + offset.to_bytes(8, "big", signed=True) + kept).digest()
 
 
 class IdentityHistory:
@@ -46,6 +48,7 @@ class IdentityHistory:
         self._registered: dict[str, tuple[int, str | None]] = {}
         self._effects: dict[int, tuple[bytes, Effect]] = {}
         self._appended: list[float] = []
+        self._offsets = array("q")
         # A digest of all events up to each of them, one after the other.
         self._digests = bytearray()
         self.times = IdentityTimes()
@@ -69,12 +72,13 @@ class IdentityHistory:
         end = events * _DIGEST_BYTES
         return bytes(self._digests[max(end - _DIGEST_BYTES, 0) : end])
 
-    def is_of(self, kept: Mapping[int, bytes]) -> bool:
-        """Tell whether exactly these events were folded, by offset and in this order."""
+    def is_of(self, kept: Mapping[int, bytes], *, below: int | None = None) -> bool:
+        """Tell whether exactly these events were folded, or those below an offset, in this order."""
         digest = b""
         for offset, event in kept.items():
             digest = _digest(digest, offset, event)
-        return len(kept) == self.events and digest == self.digest_after(self.events)
+        events = self.events if below is None else bisect_left(self._offsets, below)
+        return len(kept) == events and digest == self.digest_after(events)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -86,6 +90,7 @@ class IdentityHistory:
         appended, value = _TIMESTAMP.unpack_from(kept)[0], kept[_TIMESTAMP.size :]
         self.times.add(offset, appended)
         self._digests += _digest(self.digest_after(self.events), offset, kept)
+        self._offsets.append(offset)
         self._appended.append(appended_at(appended).timestamp())
         try:
             event = decode_event(value, self._ring.catalogue)
