@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,32 @@ async def test_what_is_no_did_that_we_know_is_refused(did: str) -> None:
         await DidResolver().resolve(did)
 
     assert refused.value.code == "invalid-did"
+
+
+@pytest.mark.parametrize("port", [0, 65_536, 99_999])
+async def test_a_port_that_there_is_none_of_is_refused(port: int) -> None:
+    # review B9, finding 4: it reached the socket, and the command ended with a traceback
+    async def connect_inside(_: str, asked: int) -> list[str]:
+        assert 1 <= asked <= 65_535
+        return ["127.0.0.1"]
+
+    resolver = DidResolver(inside=[ip_network("127.0.0.0/8")], look_up=connect_inside)
+    with pytest.raises(DidError) as refused:
+        await resolver.resolve(f"did:web:h.example%3A{port}")
+
+    assert refused.value.code == "invalid-did"
+
+
+@pytest.mark.parametrize("port", [1, 65_535])
+async def test_a_port_that_there_is_is_looked_up(port: int) -> None:
+    async def looked_up(_: str, asked: int) -> list[str]:
+        assert asked == port
+        return []
+
+    with pytest.raises(DidError) as refused:
+        await DidResolver(look_up=looked_up).resolve(f"did:web:h.example%3A{port}")
+
+    assert refused.value.code == "did-unreachable"
 
 
 def test_a_document_is_where_the_method_says() -> None:

@@ -30,6 +30,7 @@ RESOLVE_S_MAX = 10.0
 ADDRESSES_MAX = 4
 _ACCEPT = "application/did+ld+json, application/did+json, application/json;q=0.9, */*;q=0.1"
 _HTTPS_PORT = 443
+_PORT_MAX = 65_535
 # A last label like these makes an IP address of a name (WHATWG URL, "ends in a number").
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 # RFC 6052: an address of IPv4 in the last 32 bits.
@@ -81,6 +82,8 @@ class DidResolver:
 
     async def _read(self, did: str) -> bytes:
         host, port, path = place_of(did)
+        if not 1 <= port <= _PORT_MAX:
+            raise DidError("invalid-did", f"its port is not one of 1 to {_PORT_MAX}")
         addresses = await self._addresses(host, port)
         options = {"verify": self.tls, "trust_env": False, "timeout": self.seconds_max}
         async with bounded_client(DOCUMENT_BYTES_MAX, follow_redirects=False, **options) as client:
