@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
 import typer
+from msgspec import structs
 from rich.table import Table
 
 from salus.cli.callers import As, KeyFile, KeyId, call, complete_party, did_of, signer_of
@@ -16,7 +18,7 @@ from salus.cli.consents import ACTIONS, PURPOSES, PatientArgument
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import shown_moment
 from salus.cli.outputs import printing
-from salus.cli.service_answers import checked_answer, read_answer
+from salus.cli.service_answers import AnswerError, checked_answer, read_answer
 from salus.cli.state import running_platform
 
 
@@ -34,6 +36,10 @@ class _Prohibitions(msgspec.Struct, frozen=True):
 
 
 app = typer.Typer(no_args_is_help=True, help="What a patient forbids, whatever consents and policies say.")
+
+
+def _set(words: Iterable[str] | None) -> tuple[str, ...]:
+    return tuple(sorted(set(words or ())))
 
 
 def _any_of(choices: Choices, default: str) -> str:
@@ -74,11 +80,19 @@ def add(
     body: dict[str, Any] = {"patient": patient, "actions": action or [], "purposes": purpose or []}
     if party is not None:
         body["party"] = did_of(platform, party)
+    until = None
     if days is not None:
-        body["valid_until"] = (datetime.now(UTC) + timedelta(days=days)).isoformat()
+        until = datetime.now(UTC) + timedelta(days=days)
+        body["valid_until"] = until.isoformat()
     signer = signer_of(platform, as_name, key, key_id)
     answer = asyncio.run(call(platform, "consent", "POST", "/prohibitions", signer=signer, body=body))
     stated = checked_answer("consent", answer.content, _Prohibition)
+    told = read_answer("consent", answer.content, _Prohibition)
+    wanted = _Prohibition(
+        told.prohibition, body.get("party"), _set(action), _set(purpose), until, lifted=False
+    )
+    if structs.replace(told, actions=_set(told.actions), purposes=_set(told.purposes)) != wanted:
+        raise AnswerError("consent", "it is about another prohibition")
     with printing(f"prohibition {stated['prohibition']} holds"):
         if as_json:
             emit(stated)
@@ -100,6 +114,8 @@ def lift(
     path = f"/prohibitions/{prohibition}/lift"
     answer = asyncio.run(call(platform, "consent", "POST", path, signer=signer))
     lifted = checked_answer("consent", answer.content, _Prohibition)
+    if (lifted["prohibition"], lifted["lifted"]) != (prohibition, True):
+        raise AnswerError("consent", "it is about another prohibition, or that is not lifted")
     if as_json:
         emit(lifted)
     else:
