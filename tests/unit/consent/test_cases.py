@@ -187,6 +187,20 @@ async def test_a_crash_leaves_a_case_without_a_decision_and_never_the_other_way_
     assert again.answer.pending
 
 
+async def test_a_key_whose_decision_was_lost_asks_again_after_its_case_was_rejected() -> None:
+    # Case "409 name-taken for ever": the case has the decision's id, and was claimed.
+    memory = place(faults=[None, Fault.LOST])
+    asked = Asked(QUESTION, "0badc0de", repeatable=True)
+    with pytest.raises(ProblemError):
+        await decide_access(asked, statement=None, at=memory.now, world=memory.world)
+    await judge(memory, asked.decision, "rejected")
+    again = await decide_access(asked, statement=None, at=memory.now, world=memory.world)
+
+    assert (again.id, again.answer.pending) == (asked.decision, True)
+    assert again.answer.case not in {None, asked.decision}
+    assert [one.outcome for one in memory.state.cases] == ["rejected", None]
+
+
 # --- the law ------------------------------------------------------------------------------------------
 
 

@@ -33,6 +33,7 @@ from salus.consent.domain.kept_decisions import KeptDecision, require_same_quest
 from salus.consent.handlers import as_known
 from salus.consent.ports import Claims, Facts, Policies, World
 from salus.contracts.facts import failed
+from salus.contracts.http_fields import id_digits
 from salus.events.accountability import missing_step_up
 from salus.events.contexts.consent import AccessDecided, GlassBroken
 from salus.events.effect import Applied, NoEffect, Outcome, Refused, Unknown, WithoutEffect
@@ -234,7 +235,9 @@ async def _waiting(drawn: _Draft, view: _View, world: World) -> _Draft:
     steward, who = view.known.subject.steward, drawn.question.principal
     if not drawn.answer.pending or drawn.answer.case is not None or steward is None:
         return drawn
-    opened = case_opened(drawn.question, drawn.answer, case=drawn.asked.decision, steward=steward, at=view.at)
+    opened = case_opened(
+        drawn.question, drawn.answer, case=_free_name(drawn.asked, view), steward=steward, at=view.at
+    )
 
     async def decided(state: PatientState) -> EventData:
         if as_known(who, await world.ring.catch_up(), at=max(view.at, world.now())) != who:
@@ -245,6 +248,17 @@ async def _waiting(drawn: _Draft, view: _View, world: World) -> _Draft:
     async with world.queues.of("case", opened.patient):
         await world.patients.execute(opened.patient, decided)
     return replace(drawn, answer=replace(drawn.answer, case=opened.case))
+
+
+def _free_name(asked: Asked, view: _View) -> str:
+    """Return the id of a case: the decision's, or one that follows from it and is free.
+
+    Under an Idempotency-Key whose decision was lost, its case may have been opened and decided meanwhile.
+    """
+    listed, name = {one.id for one in view.known.state.cases}, asked.decision
+    while name in listed:
+        name = identifier_under(asked.question.patient, suffix=id_digits(name, name))
+    return name
 
 
 def _as_known_now(question: Question, view: _View) -> Question:
