@@ -93,6 +93,26 @@ def test_every_type_of_the_catalogue_has_a_meaning(name: str) -> None:
     any_data_is_described()
 
 
+@pytest.mark.parametrize(
+    ("name", "activity"),
+    [
+        ("salus.consent.consent-granted.v1", "consent-created"),
+        ("salus.consent.consent-revoked.v1", "consent-ended"),
+        ("salus.consent.access-prohibited.v1", "access-prohibited"),
+        ("salus.consent.prohibition-lifted.v1", "prohibition-lifted"),
+    ],
+)
+def test_a_prohibition_is_not_counted_as_a_consent(name: str, activity: str) -> None:
+    @SLOW
+    @given(samples.data_of(CLASSES[name]))
+    def any_data_is_called_so(data: Any) -> None:
+        facts = facts_of(data)
+        assert facts is not None
+        assert facts.activity == activity
+
+    any_data_is_called_so()
+
+
 @pytest.mark.parametrize("subject", ["patient", "ward"])
 def test_an_event_of_a_members_own_type_maps_and_tells_nothing_that_is_sealed(subject: str) -> None:
     fields = {"content": SEALED} if subject == "patient" else {}

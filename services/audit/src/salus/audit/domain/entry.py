@@ -21,6 +21,8 @@ class Activity(StrEnum):
     LINK_ENDED = "link-ended"
     CONSENT_CREATED = "consent-created"
     CONSENT_ENDED = "consent-ended"
+    ACCESS_PROHIBITED = "access-prohibited"
+    PROHIBITION_LIFTED = "prohibition-lifted"
     DECIDED = "decided"
     GLASS_BROKEN = "glass-broken"
     GLASS_REVIEWED = "glass-reviewed"

@@ -78,6 +78,8 @@ _PATTERNS = {
     Activity.LINK_ENDED: _update(),
     Activity.CONSENT_CREATED: _create(),
     Activity.CONSENT_ENDED: _update(),
+    Activity.ACCESS_PROHIBITED: _create(),
+    Activity.PROHIBITION_LIFTED: _update(),
     Activity.GLASS_REVIEWED: _update(),
     Activity.ACCESS_UNJUSTIFIED: _update(),
     Activity.CASE_OPENED: _create(),

@@ -293,7 +293,7 @@ def _access_prohibited(data: consent_prohibitions.AccessProhibited) -> Facts:
     what = " and ".join(data.actions) or "read and write"
     why = ", ".join(data.purposes) or "any purpose"
     return Facts(
-        activity=Activity.CONSENT_CREATED,
+        activity=Activity.ACCESS_PROHIBITED,
         action="C",
         summary=f"{short(data.patient)} forbids {whom} to {what} for {why}.",
         party=data.party,
@@ -307,7 +307,7 @@ def _access_prohibited(data: consent_prohibitions.AccessProhibited) -> Facts:
 @describes(consent_prohibitions.ProhibitionLifted)
 def _prohibition_lifted(data: consent_prohibitions.ProhibitionLifted) -> Facts:
     return Facts(
-        activity=Activity.CONSENT_ENDED,
+        activity=Activity.PROHIBITION_LIFTED,
         action="U",
         severity=Severity.LOW,
         summary=f"Prohibition {data.prohibition} of {short(data.patient)} was lifted.",

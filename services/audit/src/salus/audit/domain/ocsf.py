@@ -53,6 +53,8 @@ _SHAPES = {
     Activity.LINK_ENDED: Shape(3004, 11, "Deactivate"),
     Activity.CONSENT_CREATED: Shape(3004, 1, "Create"),
     Activity.CONSENT_ENDED: Shape(3004, 11, "Deactivate"),
+    Activity.ACCESS_PROHIBITED: Shape(3004, 1, "Create"),
+    Activity.PROHIBITION_LIFTED: Shape(3004, 3, "Update"),
     Activity.DECIDED: Shape(3003, 1, "Assign Privileges"),
     Activity.GLASS_BROKEN: Shape(3003, 1, "Assign Privileges"),
     Activity.GLASS_REVIEWED: Shape(3004, 3, "Update"),
@@ -280,9 +282,20 @@ def _policy(entry: TrailEntry) -> dict[str, Any]:
     return {"policy": given, "authorizations": [{"decision": decision, "policy": given}]}
 
 
+_OF_POLICIES = frozenset(
+    {
+        Activity.CONSENT_CREATED,
+        Activity.CONSENT_ENDED,
+        Activity.ACCESS_PROHIBITED,
+        Activity.PROHIBITION_LIFTED,
+        Activity.RULES_CHANGED,
+    }
+)
+
+
 def _entity(entry: TrailEntry) -> dict[str, Any]:
     facts = entry.facts
-    policy = facts.activity in {Activity.CONSENT_CREATED, Activity.CONSENT_ENDED, Activity.RULES_CHANGED}
+    policy = facts.activity in _OF_POLICIES
     return {
         "type_id": _POLICY_ENTITY if policy else _OTHER_ENTITY,
         "type": "Policy" if policy else (facts.object_kind or "record"),
