@@ -119,6 +119,9 @@ class TopicOfBatches:
     async def position(self, *_: Any) -> int:
         return self._next
 
+    def require_whole(self, _: Any) -> None:
+        """Nothing is gone."""
+
     def require_whole_topics(self) -> None:
         """It has one partition."""
 

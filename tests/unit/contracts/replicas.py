@@ -141,6 +141,9 @@ class TopicReader:
     def seek(self, at: Position) -> None:
         self._next = at.offset
 
+    def require_whole(self, _: Any) -> None:
+        """Nothing is gone."""
+
     def require_whole_topics(self) -> None:
         """It has one partition."""
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from salus.contracts import fold, read_ahead, record_judge
 from salus.contracts.fold_store import open_fold_store
 from salus.events.batch_judging import BatchJudging
 from salus.events.effect import Applied, NoEffect, Outcome, Refused, WithoutEffect
-from salus.messaging import Position
+from salus.messaging import MessagingError, MissingRecordsError, Position, Record
 
 RECORDS = backlog()
 
@@ -134,6 +135,79 @@ async def test_batches_of_one_transaction_are_told_of_when_it_is_committed(
     committed = [first for first in range(0, COUNT, AT_ONCE * BATCH) for _ in range(AT_ONCE)]
     assert told == [(offset, offset) for offset in committed]
     assert folded == {AT: COUNT}
+
+
+class Compacted(TopicOfBatches):
+    """The topic without some of its records, which its reader sees once it is past them."""
+
+    gone: range | None = range(BATCH + 1, BATCH + 3)
+
+    async def poll(self, *, max_records: int, timeout_ms: int) -> Sequence[Record]:
+        found = await super().poll(max_records=max_records, timeout_ms=timeout_ms)
+        return [record for record in found if record.offset not in (self.gone or ())]
+
+    def require_whole(self, ends: Any) -> None:
+        if self.gone and ends[AT] > self.gone[0]:
+            raise MissingRecordsError(*AT, self.gone[0], self.gone[-1] + 1)
+
+
+async def test_nothing_behind_a_gap_is_folded_by_any_start_until_it_is_filled(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case readB9 1: the first start was not ready, and the second one answered without what was gone."""
+    url, waits = await databases.url("a"), asyncio.Event()
+    monkeypatch.setattr(fold, "failed", lambda _: waits.set())
+    for _ in range(2):
+        waits.clear()
+        async with open_fold_store(url) as store:
+            topic = Compacted(RECORDS)
+            follower = await follower_on(store, topic)
+            async with running(follower), asyncio.timeout(60):
+                await waits.wait()
+                with pytest.raises(MessagingError, match=f"{AT[0]} 0: of the records from offset 5 to 6"):
+                    await follower.check()
+                assert await store.positions() == {AT: BATCH}
+                with pytest.raises(MissingRecordsError):
+                    await (await follower_on(store, Compacted(RECORDS))).fold_up_to({AT: COUNT})
+    async with open_fold_store(url) as store:
+        topic = Compacted(RECORDS)
+        follower = await follower_on(store, topic)
+        waits.clear()
+        async with running(follower), asyncio.timeout(60):
+            await waits.wait()
+            topic.gone = None
+            assert await follower._waits.until(lambda: follower._is_rebuilt, seconds=60)
+        found = await rows_in(store)
+
+    assert found == await rebuild(await databases.url("whole"), RECORDS)
+
+
+async def test_a_transaction_waits_for_its_next_batch_no_longer_than_others_may_wait_for_it(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fold, "NEXT_BATCH_S_MAX", 0.01)
+    waits, hangs = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(fold, "failed", lambda _: waits.set())
+    async with open_fold_store(await databases.url("a")) as store:
+        topic = TopicOfBatches(RECORDS)
+        poll = topic.poll
+
+        async def away(**named: Any) -> Sequence[Record]:
+            if topic.polls == 1:
+                await hangs.wait()
+            return await poll(**named)
+
+        monkeypatch.setattr(topic, "poll", away)
+        follower = await follower_on(store, topic)
+        async with running(follower), asyncio.timeout(60):
+            await waits.wait()
+            assert await store.positions() == {AT: BATCH}
+            monkeypatch.setattr(fold, "NEXT_BATCH_S_MAX", 60)
+            hangs.set()
+            assert await follower._waits.until(lambda: follower._is_rebuilt, seconds=60)
+        found = await rows_in(store)
+
+    assert found == await rebuild(await databases.url("unbroken"), RECORDS)
 
 
 async def test_no_more_than_two_batches_wait_for_the_one_that_is_written(

@@ -49,6 +49,9 @@ class Topic:
     async def position(self, *_: Any) -> int:
         return self._position
 
+    def require_whole(self, _: Any) -> None:
+        """Nothing is gone."""
+
     def require_whole_topics(self) -> None:
         pass
 

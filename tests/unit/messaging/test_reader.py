@@ -16,6 +16,7 @@ from salus.messaging import (
     CorruptBatchError,
     MissingRecordsError,
     PartitionMismatchError,
+    Position,
     Reader,
     Record,
     backlog,
@@ -49,6 +50,9 @@ class Consumer:
 
     def resume(self, at: TopicPartition) -> None:
         self.paused.remove(at)
+
+    def seek(self, at: TopicPartition, offset: int) -> None:
+        self.sought = at, offset
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         assert topic == "t"
@@ -106,6 +110,14 @@ async def test_a_topic_of_which_records_are_gone_is_not_whole_and_is_read_on() -
         made.require_whole_topics()
     assert await offsets(made) == []
     assert [*made.missing] == [("t", 1)]
+    made.require_whole({("t", 1): 1})
+    with pytest.raises(MissingRecordsError):
+        made.require_whole({("t", 1): 2})
+    # Whoever reads on behind it knows of it; whoever reads again from before it sees what there is then.
+    made.seek(Position("t", 1, 4))
+    assert [*made.missing] == [("t", 1)]
+    made.seek(Position("t", 1, 0))
+    assert not made.missing
 
 
 async def test_of_the_ends_that_the_broker_said_the_highest_counts() -> None:

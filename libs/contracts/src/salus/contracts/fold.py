@@ -33,6 +33,8 @@ __all__ = ["FoldStore", "Follower", "open_fold_store", "open_follower"]
 
 # So many of a backlog are written by one transaction: what it changes twice is written once.
 BATCHES_AT_ONCE_MAX = 4
+# How long a transaction waits for the next of them.
+NEXT_BATCH_S_MAX = 10.0
 OUTCOMES_MAX = 10_000
 # How long an answer waits for the fold. What is folded at a start, or anew, takes the time that it takes.
 OUTCOME_WAIT_S = 15
@@ -43,22 +45,24 @@ LOOK_S = 2.0
 _log = structlog.get_logger()
 
 
-class _Done(NamedTuple):
-    """What became of records that a transaction has folded: nobody hears of it before that is committed.
-
-    `outcomes` are those that somebody may ask for. `reached` are the positions that are in the database then.
-    """
-
-    outcomes: dict[Position, Outcome]
-    reached: Mapping[tuple[str, int], int]
-    obliged: set[str]
-
-
 class _Folded(NamedTuple):
     """What became of a record, and the SHA-256 of its value."""
 
     digest: bytes
     outcome: Outcome
+
+
+class _Done(NamedTuple):
+    """What became of records that a transaction has folded: nobody hears of it before that is committed.
+
+    `ends` are the positions after them, and `reached` those that are in the database then. `outcomes` are
+    those that somebody may ask for.
+    """
+
+    ends: Mapping[tuple[str, int], int]
+    reached: Mapping[tuple[str, int], int] = MappingProxyType({})
+    outcomes: Mapping[Position, _Folded] = MappingProxyType({})
+    obliged: frozenset[str] = frozenset()
 
 
 class RebuildingError(MessagingError):
@@ -210,8 +214,8 @@ class Follower:
             left = sum(end - self._folded.get(at, 0) for at, end in self._goal.items())
             _log.info("folding what is there", records=left)
         done, trouble = await self._fold_some(await self._ahead.next(), self._goal)
-        for read, batch in done:
-            self._note(read, batch)
+        for batch in done:
+            self._note(batch)
         while len(self._outcomes) > OUTCOMES_MAX:
             self._outcomes.popitem(last=False)
         self._note_progress(self._goal)
@@ -221,23 +225,24 @@ class Follower:
 
     async def _fold_some(
         self, read: Read, goal: Mapping[tuple[str, int], int]
-    ) -> tuple[list[tuple[Read, _Done]], Exception | None]:
+    ) -> tuple[list[_Done], Exception | None]:
         """Fold what was read and, of a backlog, what follows, in one transaction.
 
         Most pages that one batch changes the next ones change as well, and so they are written once. Returned
         is what was folded, with the error that kept the transaction from going on, if there was one.
         """
         if not read.records:
-            return [(read, _Done({}, {}, set()))], None
+            return [_Done(read.ends)], None
         async with self._store.engine.begin() as connection:
-            done = [(read, await self._fold_into(connection, read, outcomes_from=self._wanted_from()))]
+            done = [await self._fold_into(connection, read, outcomes_from=self._wanted_from())]
             while self._is_backlog(read, goal) and len(done) < BATCHES_AT_ONCE_MAX:
                 try:
-                    read = await self._ahead.next()
+                    # Others wait for the lock meanwhile.
+                    async with asyncio.timeout(NEXT_BATCH_S_MAX):
+                        read = await self._ahead.next()
                 except (MessagingError, OSError) as error:
                     return done, error
-                batch = await self._fold_into(connection, read, outcomes_from=self._wanted_from())
-                done.append((read, batch))
+                done.append(await self._fold_into(connection, read, outcomes_from=self._wanted_from()))
         return done, None
 
     def _is_backlog(self, read: Read, goal: Mapping[tuple[str, int], int]) -> bool:
@@ -251,21 +256,19 @@ class Follower:
         seen = {} if self._is_rebuilt else self._reader.seen_ends
         return {at: end - OUTCOMES_KEPT for at, end in seen.items()}
 
-    def _note(self, read: Read, done: _Done) -> None:
+    def _note(self, done: _Done) -> None:
         """Tell callers of what is committed."""
         self._store.reached.update(done.reached)
         for name in done.obliged & self._obliged.keys():
             self._obliged[name].set()
-        for record in read.records if done.outcomes else ():
-            if (outcome := done.outcomes.get(record.at)) is not None:
-                self._outcomes[record.at] = _Folded(sha256(record.value or b"").digest(), outcome)
-        self._folded.update(read.ends)
+        self._outcomes.update(done.outcomes)
+        self._folded.update(done.ends)
 
     async def fold_up_to(self, ends: Mapping[tuple[str, int], int]) -> None:
         """Fold up to exactly these positions, for a comparison: from the beginning, and not beside `run`.
 
         Raises:
-            MessagingError: the broker is away, or a topic ends before.
+            MessagingError: the broker is away, a topic ends before, or records in it are gone.
         """
         there = await self._reader.end_offsets()
         if any(there.get(at, 0) < end for at, end in ends.items()):
@@ -274,6 +277,7 @@ class Follower:
             polled = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
             records = [record for record in polled if record.offset < ends.get(_partition_of(record), 0)]
             reached = {at: min(await self._reader.position(*at), end) for at, end in ends.items()}
+            self._reader.require_whole(reached)
             await self._fold_batch(records, reached, outcomes_from=ends)
             self._folded.update(reached)
         for at in self._reader.partitions:
@@ -296,8 +300,8 @@ class Follower:
         read = await self._ahead.judged(records, ends, await self._judge.verdicts_on(records))
         async with self._store.engine.begin() as connection:
             done = await self._fold_into(connection, read, outcomes_from=outcomes_from)
-        self._note(read, done)
-        return done.outcomes
+        self._note(done)
+        return {at: folded.outcome for at, folded in done.outcomes.items()}
 
     async def _fold_into(
         self, connection: AsyncConnection, read: Read, *, outcomes_from: Mapping[tuple[str, int], int]
@@ -332,7 +336,13 @@ class Follower:
         marks = {at: mark_of(record) for at, record in last.items()}
         await self._store.set_positions(connection, further, marks=marks)
         reached = {at: max(offset, done.get(at, 0)) for at, offset in ends.items()}
-        return _Done(known | folded, reached, batch.obliged)
+        known |= folded
+        heard = {
+            record.at: _Folded(sha256(record.value or b"").digest(), known[record.at])
+            for record in (records if known else ())
+            if record.at in known
+        }
+        return _Done(ends, reached, heard, frozenset(batch.obliged))
 
     async def _fold_new(
         self, connection: AsyncConnection, batch: FoldBatch, records: Sequence[tuple[Record, Verdict]]

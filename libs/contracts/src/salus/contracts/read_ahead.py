@@ -86,6 +86,8 @@ class ReadAhead:
         async with self._reading:
             records = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
             ends = {at: await self._reader.position(*at) for at in self._reader.partitions}
+            # Nothing behind a gap is folded: who starts after that would not see it any more.
+            self._reader.require_whole(ends)
             begun = await self._judge.begin(records) if records else None
         verdicts = await self._judge.verdicts(begun) if begun else []
         return await self.judged(records, ends, verdicts)

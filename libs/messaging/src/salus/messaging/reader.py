@@ -203,15 +203,24 @@ class PartitionReader(ABC, Generic[_R, _T]):
         for error in self._missing.values():
             raise error
 
+    def require_whole(self, ends: Mapping[Partition, int]) -> None:
+        """Raise MissingRecordsError if of what was handed out, up to these positions, records are gone."""
+        for at, error in self._missing.items():
+            if ends.get(at, 0) > error.first:
+                raise error
+
     @property
     def partitions(self) -> list[Partition]:
         """The partitions that this reader was given."""
         return [(at.topic, at.partition) for at in self._starts]
 
     def seek(self, at: Position) -> None:
-        """Read on from `at`."""
-        self._open.seek(TopicPartition(at.topic, at.partition), at.offset)
-        self._waiting.drop((at.topic, at.partition))
+        """Read on from `at`; what was missing after it may be there again."""
+        place = at.topic, at.partition
+        self._open.seek(TopicPartition(*place), at.offset)
+        self._waiting.drop(place)
+        if place in self._missing and at.offset <= self._missing[place].first:
+            del self._missing[place]
 
     def _undamaged(self, at: TopicPartition, found: list[_R | Missing | Corrupt]) -> list[_R]:
         """Return what can be read; after damage its partition pauses, so that the others go on."""
