@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from inspect import iscoroutinefunction
+from collections.abc import AsyncIterator, Iterable, Iterator
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any
 
 import pytest
@@ -30,6 +30,10 @@ def calls_of(dependant: Dependant) -> Iterator[Any]:
         yield from calls_of(dependency)
 
 
+def is_in_the_loop(call: Any) -> bool:
+    return iscoroutinefunction(call) or isasyncgenfunction(call)
+
+
 def in_threads(app: FastAPI) -> list[tuple[str, Any]]:
     routes = [*routes_of(app.routes)]
     assert routes
@@ -37,7 +41,7 @@ def in_threads(app: FastAPI) -> list[tuple[str, Any]]:
         (route.path, call)
         for route in routes
         for call in calls_of(route.dependant)
-        if not iscoroutinefunction(call) and not iscoroutinefunction(type(call).__call__)
+        if not is_in_the_loop(call) and not is_in_the_loop(type(call).__call__)
     ]
 
 
@@ -49,10 +53,18 @@ def test_every_route_and_dependency_runs_in_the_event_loop(service: str) -> None
 def test_those_that_do_not_are_found() -> None:
     def dependency() -> None: ...
 
-    def endpoint(_: None = Depends(dependency)) -> None: ...
+    def held() -> Iterator[None]:
+        yield
+
+    async def held_in_the_loop() -> AsyncIterator[None]:
+        yield
+
+    def endpoint(
+        _: None = Depends(dependency), a: None = Depends(held), b: None = Depends(held_in_the_loop)
+    ) -> None: ...
 
     app, router = FastAPI(), APIRouter()
     router.add_api_route("/people", endpoint)
     app.include_router(router)
 
-    assert in_threads(app) == [("/people", endpoint), ("/people", dependency)]
+    assert in_threads(app) == [("/people", endpoint), ("/people", dependency), ("/people", held)]
