@@ -26,13 +26,14 @@ from salus.events.fields import Purpose
 from salus.events.parties import Party
 from salus.events.patient_rights import Act
 from salus.runtime.auth import Caller
+from salus.runtime.fields import PLAIN
 from salus.runtime.problems import ProblemError, documented
 
 PAGE_MAX = 200
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="So many at most.")]
 After = Annotated[
     str | None,
-    Query(max_length=CURSOR_CHARS_MAX, description="`next` of the page before."),
+    Query(max_length=CURSOR_CHARS_MAX, pattern=PLAIN, description="`next` of the page before."),
 ]
 OnlyOverdue = Annotated[bool, Query(description="Only those that are overdue.")]
 
