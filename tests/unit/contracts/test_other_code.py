@@ -198,7 +198,7 @@ def test_the_digest_is_of_events_states_and_tables() -> None:
 
     assert digest_of([POLICIES, PATIENTS], Catalogue(CONTEXTS)) == here
     assert digest_of([anew(more), POLICIES], CATALOGUE) != here
-    assert digest_of([replace(PATIENTS, version=2), POLICIES], CATALOGUE) != here
+    assert digest_of([replace(PATIENTS, version=PATIENTS.version + 1), POLICIES], CATALOGUE) != here
     assert digest_of([PARTIES], CATALOGUE) != digest_of([replace(PARTIES, tables=())], CATALOGUE)
     assert digest_of([PATIENTS, POLICIES], Catalogue(CONTEXTS[:1])) != here
 

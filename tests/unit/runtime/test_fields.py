@@ -24,6 +24,8 @@ APPS = apps()
 READ_BY_GRAMMAR = {
     "get /log/tile/{path} path",
     "get /log/tile/{path} accept-encoding",
+    # As the DID that a resolver looks for there.
+    "get /{path}/did.json path",
     # Cedar's: policies have lines.
     "post /policies.files[].text",
 }
