@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -123,6 +124,14 @@ async def test_leaving_stops_nothing_and_nobody_asks_for_the_task_any_more(kille
         await asyncio.sleep(0)
 
     assert (await readiness(supervisor), killed) == ((200, {}), [])
+
+
+async def test_who_leaves_before_the_task_began_leaves_no_work_that_waits_for_ever() -> None:
+    work = returns()
+    async with Supervisor().running(work, name="indexing"):
+        pass
+
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
 
 
 async def test_who_rests_does_not_age_and_who_fails_after_it_does() -> None:

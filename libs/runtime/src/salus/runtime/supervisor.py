@@ -153,6 +153,8 @@ class Supervisor:
             leaving = True
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            # Who leaves before the task had its first turn leaves work that nobody began.
+            work.close()
             del self.pulses[name]
         if pulse.ended:
             raise SystemExit(EXIT_CODE)
