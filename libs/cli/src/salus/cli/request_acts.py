@@ -162,15 +162,13 @@ def _adds_key(name: str, asked: Asked, request: ApprovalRequest, at: datetime) -
 
 def _revokes_key(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:
     party, body = _party(asked, request), _body(asked, _Revocation)
-    doubt = "  what it signed since {} is in doubt then"
-    doubted = [] if body.since is None else [styled(doubt, shown_moment(body.since))]
     lines = [
         styled("[bold]revoke a key of[/] {}", party.did),
         styled("  the key {}, as {}", body.key_id, body.reason),
-        *doubted,
-        *_told(party),
-        *_fingerprint_line(party, body.key_id),
     ]
+    if body.since is not None:
+        lines.append(styled("  what it signed since {} is in doubt then", shown_moment(body.since)))
+    lines += [*_told(party), *_fingerprint_line(party, body.key_id)]
     return Act(name, party.did, tuple(lines))
 
 
