@@ -26,6 +26,15 @@ from salus.ledger.times import read_time
 
 ROLES = Choices([role.name for role in CATALOGUE.roles()])
 REASONS = Choices(get_args(get_type_hints(KeyRevoked)["reason"]))
+Reason = Annotated[
+    str,
+    typer.Option(
+        metavar="REASON",
+        help=f"Why: {', '.join(REASONS.values)}.",
+        parser=REASONS.read,
+        autocompletion=REASONS.complete,
+    ),
+]
 
 Party = Annotated[
     str,
@@ -83,15 +92,7 @@ def revoke_key(
     key_name: Annotated[
         str, typer.Argument(metavar="KEY", help="The key's id, or what stands behind its #.")
     ],
-    reason: Annotated[
-        str,
-        typer.Option(
-            metavar="REASON",
-            help=f"Why: {', '.join(REASONS.values)}.",
-            parser=REASONS.read,
-            autocompletion=REASONS.complete,
-        ),
-    ] = "unspecified",
+    reason: Reason = "unspecified",
     since: Annotated[
         datetime | None,
         typer.Option(

@@ -14,7 +14,7 @@ from salus.cli.callers import json_body
 from salus.cli.console import emit, out
 from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
-from salus.cli.party_changes import REASONS, Party, moment_of
+from salus.cli.party_changes import Party, Reason, moment_of
 from salus.cli.party_commands import PartyCommand, identity_request, target_of
 from salus.cli.service_answers import read_answer
 from salus.client.auth import RequestLine
@@ -72,15 +72,7 @@ def sessions(
 def end_sessions(
     command: PartyCommand,
     did: Party,
-    reason: Annotated[
-        str,
-        typer.Option(
-            metavar="REASON",
-            help=f"Why: {', '.join(REASONS.values)}.",
-            parser=REASONS.read,
-            autocompletion=REASONS.complete,
-        ),
-    ] = "unspecified",
+    reason: Reason = "unspecified",
     since: Annotated[
         datetime | None,
         typer.Option(
