@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-# Clocks of provider and services may differ so much, as with other tokens (`salus.events.bearer`).
-_SKEW = timedelta(seconds=10)
+from salus.events.bearer import CLOCK_SKEW_S
+
+# Clocks of provider and services may differ so much, as with other tokens.
+_SKEW = timedelta(seconds=CLOCK_SKEW_S)
 
 
 class StepUp(StrEnum):
