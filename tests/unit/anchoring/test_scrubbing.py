@@ -338,6 +338,26 @@ async def test_it_reads_no_faster_than_it_may() -> None:
     assert (sum(read), listed) == (20_000 + LISTED_BYTES, ["a"])
 
 
+async def test_it_ends_when_it_is_cancelled_while_a_pass_ends(scrubbed: Scrubbed) -> None:
+    ending, ended = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_end(_: float) -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ending.set()
+            await ended.wait()
+
+    scrubber = Scrubber(replace(scrubbed.scrubbing, sleep=slow_to_end))
+    await scrubber._load()
+    passing = asyncio.create_task(scrubber.scrub())
+    await ending.wait()
+    passing.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await passing
+
+
 async def test_work_in_a_thread_ends_when_it_is_cancelled() -> None:
     began, ended = asyncio.Event(), []
     loop = asyncio.get_running_loop()

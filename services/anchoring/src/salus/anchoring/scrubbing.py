@@ -15,7 +15,6 @@ import asyncio
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -166,8 +165,8 @@ class Scrubber:
             )
         finally:
             told.cancel()
-            with suppress(asyncio.CancelledError):
-                await told
+            # Whoever cancels us now does not wait in vain, as they would were that taken for its end.
+            await asyncio.gather(told, return_exceptions=True)
         for finding in report.errors:
             if finding.code in _OF_A_WHOLE_PASS:
                 self._take(finding)

@@ -268,8 +268,9 @@ async def main(settings: Settings) -> None:
     await asyncio.wait((serving, sealing), return_when=asyncio.FIRST_COMPLETED)
     for task in (sealing, serving):
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    for end in await asyncio.gather(sealing, serving, return_exceptions=True):
+        if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
+            raise end
 
 
 if __name__ == "__main__":

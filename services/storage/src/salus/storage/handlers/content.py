@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
@@ -256,5 +256,4 @@ async def _ahead(items: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
             yield item
     finally:
         following.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await following
+        await asyncio.gather(following, return_exceptions=True)
