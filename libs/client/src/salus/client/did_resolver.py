@@ -32,7 +32,7 @@ _ACCEPT = "application/did+ld+json, application/did+json, application/json;q=0.9
 _HTTPS_PORT = 443
 _PORT_MAX = 65_535
 # A last label like these makes an IP address of a name (WHATWG URL, "ends in a number").
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_NUMBER = re.compile(r"0(?:x[0-9a-f]*|[0-9]*)|[1-9][0-9]*")
 # RFC 6052: an address of IPv4 in the last 32 bits.
 _NAT64 = IPv6Network("64:ff9b::/96")
 
