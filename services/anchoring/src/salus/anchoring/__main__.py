@@ -14,7 +14,6 @@ from fastapi import FastAPI
 from salus.anchoring.adapters.kafka import KafkaAnnouncements, listen
 from salus.anchoring.adapters.pacing import Pace, in_a_thread
 from salus.anchoring.adapters.witnesses import HttpWitness
-from salus.anchoring.api import log_routes, status_routes
 from salus.anchoring.cose import CoseIssuer
 from salus.anchoring.cosigning import Cosigning
 from salus.anchoring.event_index import EventIndex
@@ -22,8 +21,9 @@ from salus.anchoring.event_lookup import EventLookup
 from salus.anchoring.handlers import Anchor
 from salus.anchoring.log_bucket import LogBucket
 from salus.anchoring.metrics import Metrics
-from salus.anchoring.receipt_api import VALUES_MAX, ReceiptService, receipt_routes
+from salus.anchoring.receipt_api import VALUES_MAX, ReceiptService
 from salus.anchoring.receipt_lane import ReceiptLane
+from salus.anchoring.routes import install_routes
 from salus.anchoring.runner import Runner
 from salus.anchoring.scrubbing import Scrubber, Scrubbing
 from salus.anchoring.settings import Settings
@@ -309,10 +309,8 @@ def build_app(resources: Resources, supervisor: Supervisor) -> FastAPI:
     app = create_app(
         settings, title="Salus anchoring", checks=checks, supervisor=supervisor, values_max=VALUES_MAX
     )
-    app.include_router(log_routes(runner, resources.log))
     receipts = ReceiptService(runner, resources.maker, resources.lookup, resources.metrics, resources.issuer)
-    app.include_router(receipt_routes(receipts))
-    app.include_router(status_routes(runner))
+    install_routes(app, runner, resources.log, receipts)
     return app
 
 

@@ -15,7 +15,7 @@ from salus.audit.adapters.archive import ArchivedLedger
 from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.adapters.sql import open_trail
 from salus.audit.adapters.topics import KafkaOutputs, watch_for_ever
-from salus.audit.api import Reading, damaged, out_of_reach, routes
+from salus.audit.api import Reading, damaged, out_of_reach
 from salus.audit.comparison import Comparison, Pace
 from salus.audit.detectors import Detectors
 from salus.audit.domain.network import Surroundings
@@ -23,14 +23,13 @@ from salus.audit.domain.probing import ProbingRule
 from salus.audit.handlers import Alarm, Bell, Follower, Indexer
 from salus.audit.identity_chain import IdentityChain, IdentityTopic
 from salus.audit.past_keys import PastKeys
-from salus.audit.past_keys_api import past_keys_routes
 from salus.audit.ports import DamagedTrailError, OutOfReachError
 from salus.audit.publication import Publisher
 from salus.audit.publication_mark import Marks
-from salus.audit.reconcile_api import reconcile_routes
 from salus.audit.reconciliation import Reconciler
 from salus.audit.rights_publication import RightsPublication
 from salus.audit.rights_review import RightsReview
+from salus.audit.routes import install_routes
 from salus.audit.settings import Settings
 from salus.ledger.key_periods import Keys
 from salus.messaging import MessagingError, ping, require_topics
@@ -183,10 +182,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         reading = Reading(
             trail=asked, around=around, grown=grown, authenticate=authenticate, ring=lambda: identity.ring
         )
-        app.include_router(reconcile_routes(comparison, reading.authenticate))
-        past = PastKeys(ledger, trail, shards, topic, chain)
-        app.include_router(past_keys_routes(past, reading.authenticate))
-        app.include_router(routes(reading))
+        install_routes(app, reading, comparison, PastKeys(ledger, trail, shards, topic, chain))
         app.add_exception_handler(OutOfReachError, out_of_reach)
         app.add_exception_handler(DamagedTrailError, damaged)
         yield app

@@ -19,7 +19,7 @@ from salus.storage.adapters.metered_kms import MeteredKms
 from salus.storage.adapters.object_table import FoldedInventory
 from salus.storage.adapters.problems import install as install_problems
 from salus.storage.adapters.vault import BucketVault
-from salus.storage.api import Desk, routes
+from salus.storage.api import Desk
 from salus.storage.domain import SubjectState, destruction_of
 from salus.storage.handlers.bucket_verification import BucketVerification
 from salus.storage.handlers.key_sweep import KeySweep
@@ -29,9 +29,9 @@ from salus.storage.handlers.sealed_reading import SealedReading
 from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.storing import Storing
 from salus.storage.handlers.subjects import Subjects
+from salus.storage.routes import install_routes
 from salus.storage.settings import Settings
 from salus.storage.stores import open_buckets, open_kms
-from salus.storage.verification_api import verification_routes
 
 # It waits for the object store, Kafka and the database, which are checks of their own.
 KEY_SWEEP_AGE_S_MAX = 600.0
@@ -111,7 +111,5 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
         registrations=settings.registrations(),
         now=around.now,
     )
-    app.include_router(routes(desk))
     inventory = FoldedInventory(around.follower, around.store)
-    verification = BucketVerification(facts, inventory, objects, vault)
-    app.include_router(verification_routes(verification, around.authenticate))
+    install_routes(app, desk, BucketVerification(facts, inventory, objects, vault))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from salus.runtime.openapi import StandIn
-from salus.storage.api import Desk, routes
+from salus.storage.api import Desk
+from salus.storage.routes import install_routes
 from salus.storage.transfers import Limits
-from salus.storage.verification_api import verification_routes
 
 
 def add_routes(app: FastAPI, stand_in: StandIn) -> None:
@@ -32,5 +32,4 @@ def add_routes(app: FastAPI, stand_in: StandIn) -> None:
         registrations=behind,
         now=stand_in.now,
     )
-    app.include_router(routes(desk))
-    app.include_router(verification_routes(behind, stand_in.authenticate))
+    install_routes(app, desk, behind)
