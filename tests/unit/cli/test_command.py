@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args, get_type_hints
@@ -59,6 +60,12 @@ def test_whoever_gives_a_key_may_say_which_of_a_party_it_is():
     }
 
     assert [path for path, names in options.items() if "key" in names and "key_id" not in names] == []
+
+
+def test_it_says_which_release_it_is(capsys):
+    assert run(["--version"]) == Exit.OK
+
+    assert capsys.readouterr().out == f"salus {version('salus-cli')}\n"
 
 
 def test_one_command_alone_is_called_as_among_all(capsys):

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from salus.cli import stdout
-from salus.cli.console import err
+from salus.cli.console import err, out
 from salus.cli.display import lines_of, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.stdout import OutputError
@@ -89,7 +91,7 @@ def build(names: Iterable[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback(help=HELP, epilog=EPILOG)(_nothing)
+    app.callback(help=HELP, epilog=EPILOG)(_before)
     for name in names:
         place = COMMANDS[name]
         loaded = place.load()
@@ -100,16 +102,30 @@ def build(names: Iterable[str]) -> typer.Typer:
     return app
 
 
-def _nothing() -> None:
-    """Do nothing before a command; a callback keeps one command from becoming the whole application."""
+def _tell_version(asked: bool) -> None:
+    """Say which release this is, and end."""
+    if asked:
+        out.print(styled("salus {}", version("salus-cli")))
+        raise typer.Exit
+
+
+def _before(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the release and exit."),
+    ] = False,
+) -> None:
+    """Do nothing else before a command; a callback keeps one command from becoming the whole application."""
 
 
 def run(arguments: list[str]) -> int:
     """Run the command and return its exit code; errors that we expect are one sentence on stderr."""
     first = arguments[0] if arguments else ""
-    alone = first in COMMANDS and COMPLETION_VARIABLE not in os.environ
+    completing = COMPLETION_VARIABLE in os.environ
+    names = [first] if first in COMMANDS else [] if first == "--version" else COMMANDS
     try:
-        build([first] if alone else COMMANDS)(args=arguments, prog_name="salus")
+        build(COMMANDS if completing else names)(args=arguments, prog_name="salus")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else Exit.OK
     except KeyboardInterrupt:
