@@ -11,7 +11,7 @@ space := $(empty) $(empty)
 export MYPYPATH := $(subst $(space),:,$(strip $(SOURCES) $(wildcard benchmarks)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo test compose-test check static format lint format-check types contracts declared generated generate release-schemas generators unit sanitized bench peers lock clean
+.PHONY: help setup parts demo test laws compose-test check static format lint format-check types contracts declared generated generate release-schemas generators unit sanitized bench peers lock clean
 
 help: ## This text
 	@echo "Salus: two commands are enough on a fresh machine with Python 3.11 or newer and"
@@ -32,6 +32,9 @@ demo: setup ## Start real Kafka, real MinIO and every service, and play the stor
 
 test: parts ## Every test, in two processes: unit, contracts, integration and whole-platform journeys (JOBS=0: in one)
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) $(PYTEST)
+
+laws: parts ## The long run: each law with 500 examples and more, fifty kills; hours (PYTEST=… picks some)
+	@SALUS_LONG_TESTS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) $(PYTEST)
 
 compose-test: setup ## Build the image and run docker-compose.yml for real; needs a container engine (BASE_IMAGE=… offline)
 	@SALUS_COMPOSE_TEST=1 $(BIN)/python -m pytest -m compose tests/deploy $(PYTEST)

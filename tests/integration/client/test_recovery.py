@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from aiokafka import errors as kafka
 from aiokafka.producer.transaction_manager import PidAndEpoch
+from tests.effort import LONG
 
 from salus.client import DeliveryError, Handle, Publisher
 from salus.devkit.addresses import Addresses
@@ -36,7 +37,7 @@ TOPIC = "salus.clinical.events"
 PARTITIONS = 3
 SIGNER = LocalSigner.from_seed(b"memb" * 8)
 PATIENTS = [f"urn:uuid:{uuid.uuid4()}" for _ in range(12)]
-LONG = pytest.mark.skipif(os.environ.get("SALUS_LONG_TESTS") != "1", reason="the long run")
+LONG_RUN = pytest.mark.skipif(not LONG, reason="the long run: `make laws`")
 # Enough that requests are always under way, and few enough for the broker of a loaded machine.
 PAUSE_S = 0.002
 
@@ -214,7 +215,7 @@ async def test_an_outage_longer_than_every_deadline_ends_with_a_publisher_that_d
     assert len(load.delivered) > 300
 
 
-@LONG
+@LONG_RUN
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("outage", [frozen, killed])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from tests.effort import tries
 from tests.integration.sequencer.shard import CLINICAL, Shard, open_shard
 
 from salus.devkit.addresses import Addresses
@@ -20,7 +21,7 @@ from salus.events.signature import sign_values
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import MESSAGE_BYTES_MAX, Position, Producer, Reader
 
-KILLS = 50 if os.environ.get("SALUS_LONG_TESTS") == "1" else 5
+KILLS = tries(5, long=50)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from base64 import b64encode
 from contextlib import suppress
 from typing import Any
@@ -12,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 
 from salus.anchoring.handlers import Anchor, _within
 from salus.archive.errors import HeadError
@@ -22,7 +22,6 @@ from salus.objects import ObjectsError
 from salus.objects.memory import Fault
 
 WRITES_A_SCHEDULE = 40
-LONG = os.environ.get("SALUS_LONG_TESTS") == "1"
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 faults = st.lists(
@@ -71,7 +70,7 @@ async def play(world: Any, script: list[tuple[str, int]]) -> None:
         assert anchor.published.head.size == sum(len(chain.notes) for chain in world.chains.values())
 
 
-@settings(PATIENT, max_examples=20_000 if LONG else 300)
+@settings(PATIENT, max_examples=tries(150, long=20_000))
 @given(script=steps, faults=faults, turns=turns)
 def test_whatever_fails_or_races_every_header_is_in_the_log_once_and_no_checkpoint_is_taken_back(
     make_world: Any, script: list[tuple[str, int]], faults: list[Fault], turns: list[int]
@@ -83,7 +82,7 @@ def test_whatever_fails_or_races_every_header_is_in_the_log_once_and_no_checkpoi
     asyncio.run(world.require_whole())
 
 
-@settings(PATIENT, max_examples=500 if LONG else 20)
+@settings(PATIENT, max_examples=tries(20, long=500))
 @given(counts=st.lists(st.integers(0, 60), min_size=1, max_size=7), limit=st.integers(1, 120))
 def test_a_log_grown_in_any_steps_has_the_tiles_of_its_entries(
     make_world: Any, counts: list[int], limit: int

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import suppress
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 from tests.unit.anchoring.test_cosigning import POLICY, SIGNERS, SmallWitness
 from tests.unit.anchoring.world import World
 
@@ -20,7 +20,6 @@ from salus.objects import ObjectsError
 from salus.objects.memory import Fault
 
 WRITES_A_SCHEDULE = 40
-LONG = os.environ.get("SALUS_LONG_TESTS") == "1"
 
 faults = st.lists(
     st.sampled_from([Fault.NONE, Fault.NONE, Fault.LOST, Fault.LATE]), max_size=WRITES_A_SCHEDULE
@@ -102,7 +101,7 @@ async def settle(processes: list[Process]) -> None:
 @settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=5_000 if LONG else 100,
+    max_examples=tries(60, long=5_000),
 )
 @given(script=steps, faults=faults, turns=turns)
 def test_whatever_fails_or_races_witnesses_cosign_one_history_and_all_of_it_is_shown(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.asking import UNASKED
+from tests.effort import tries
 from tests.unit.archive.decided_ledger import RELEASED, DecidedLedger, begun, policies
 from tests.unit.archive.served_ledger import DOCTOR, HERSELF, HOSPITAL, OFFICER, PATIENT, THIEF, identifier
 
@@ -310,7 +311,7 @@ class History:
 
 
 @given(acts=acts, blocks=st.integers(1, 5), mutated=st.none() | st.integers(0, 24))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(20, long=1_000), deadline=None)
 async def test_a_generated_history_has_no_difference_but_the_one_that_was_put_there(
     acts: list[str], blocks: int, mutated: int | None
 ) -> None:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.asking import UNASKED
+from tests.effort import tries
 from tests.unit.archive.served_ledger import (
     CLINIC,
     DOCTOR,
@@ -131,7 +132,7 @@ ACTS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(30, long=1_000), deadline=None)
 @given(st.lists(st.tuples(ACTS, PEOPLE, PEOPLE, NUMBERS), max_size=20))
 def test_what_consent_refuses_for_want_of_a_right_is_what_is_found_if_it_is_stated_all_the_same(
     acts: list[tuple[Callable[[Town, LocalSigner, LocalSigner, int], None], LocalSigner, LocalSigner, int]],

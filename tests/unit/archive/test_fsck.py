@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import os
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 from tests.unit.archive.small_ledger import (
     LOG_ORIGIN,
     LOG_SIGNER,
@@ -38,8 +38,6 @@ from salus.ledger.tiles import new_tiles
 from salus.objects import StoreAwayError
 from salus.objects.memory import MemoryObjects
 
-LONG = os.environ.get("SALUS_LONG_TESTS") == "1"
-
 
 async def test_a_whole_ledger_is_clean(small_ledger: Any) -> None:
     report = await fsck(small_ledger.stores, small_ledger.trust)
@@ -58,7 +56,7 @@ def keys_of(ledger: Any) -> list[tuple[str, str]]:
 
 
 @settings(
-    max_examples=20_000 if LONG else 120,
+    max_examples=tries(40, long=20_000),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 from tests.unit.audit.chain import ORIGIN, Accepted, Chain, Chains, Refused, identity_topic
 from tests.unit.audit.people import joining
 from tests.unit.audit.samples import CONSENT, IDENTITY, MEMBER, STORAGE
@@ -297,7 +298,7 @@ def network_of(acts: Sequence[tuple[Any, ...]]) -> Network:
     st.lists(SHARDS, max_size=20),
     st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(10, long=500), deadline=None)
 def test_any_ledger_gives_one_trail(
     acts: list[tuple[Any, ...]],
     order: list[int],

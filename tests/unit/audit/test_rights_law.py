@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.asking import UNASKED
+from tests.effort import tries
 from tests.unit.archive.served_ledger import (
     CLINIC,
     DOCTOR,
@@ -157,7 +158,7 @@ class Parties:
         return ring
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(40, long=1_000), deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([*ACTS, "role", "role"]), PEOPLE, PEOPLE, NUMBERS), max_size=14),
     st.lists(st.sampled_from([CONSENT_TOPIC, STORAGE_TOPIC, IDENTITY]), max_size=30),

@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from tests.asking import UNASKED
+from tests.effort import tries
 
 from salus.access.actors import Asking
 from salus.access.cases import CaseOutcome
@@ -346,5 +347,5 @@ def test_no_sequence_ends_in_a_right_that_nobody_gave_or_in_a_dead_end(
     monkeypatch.setattr(law, "LINKS_MAX", 2)
     monkeypatch.setattr(prohibitions, "PROHIBITIONS_MAX", 3)
     run_state_machine_as_test(
-        Network, settings=settings(max_examples=40, stateful_step_count=20, deadline=None)
+        Network, settings=settings(max_examples=tries(25, long=1_000), stateful_step_count=20, deadline=None)
     )

@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.asking import NETWORK, UNASKED, truly_asked
+from tests.effort import tries
 
 from salus.client.auth import make_possession
 from salus.events.catalogue import Catalogue
@@ -521,6 +522,6 @@ def data_of(command: Command, did: str) -> EventData:  # noqa: PLR0911  # one pe
 
 
 TestStolenKey = StolenKey.TestCase
-TestStolenKey.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestStolenKey.settings = settings(max_examples=tries(30, long=1_000), stateful_step_count=40, deadline=None)
 TestTakeover = Takeover.TestCase
-TestTakeover.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestTakeover.settings = settings(max_examples=tries(30, long=1_000), stateful_step_count=40, deadline=None)

@@ -8,7 +8,6 @@ which effect. Two sequencers with clocks of their own share the shard all the wh
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.effort import tries
 from tests.unit.sequencer.world import CLINICAL, Judge, World, document
 
 from salus.ledger.block import Header
@@ -39,7 +39,7 @@ from salus.sequencer.gathering import Limits
 from salus.sequencer.handlers import Sequencer, run
 from salus.sequencer.ports import Announcement
 
-SCHEDULES = 5000 if os.environ.get("SALUS_LONG_TESTS") == "1" else 200
+SCHEDULES = tries(80, long=5000)
 STEPS_MAX = 20_000
 RECORDS = 10
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.effort import tries
 from tests.unit.storage import killed_erasure
 
 LINES_MIN = 200
@@ -21,7 +22,7 @@ def killed(folder: Path, *, step: int) -> subprocess.CompletedProcess[str]:
 
 
 # The long run kills at each line.
-STEP = 1 if os.environ.get("SALUS_LONG_TESTS") == "1" else 7
+STEP = tries(13, long=1)
 
 
 @pytest.mark.timeout(900)

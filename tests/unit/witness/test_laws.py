@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
+from tests.effort import tries
 from tests.unit.witness.world import LOG, ORIGIN, WITNESS, FailingMemory, History, witness
 
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
@@ -56,7 +57,7 @@ def require_one_tree(let_out: list[tuple[History, Checkpoint]]) -> None:
         assert is_prefix(small[1], large)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=tries(100, long=10_000), deadline=None)
 @given(
     requests=REQUESTS,
     faults=st.lists(st.sampled_from(list(Fault)), max_size=30),
