@@ -219,6 +219,20 @@ async def test_a_witness_whose_answer_was_lost_tells_its_size_and_goes_on(witnes
     assert len(POLICY.open_checkpoint(witnessed.shown()).cosigners) >= 2
 
 
+async def test_a_size_that_is_told_once_keeps_nobody_from_cosigning_for_ever(witnessed: Witnessed) -> None:
+    """Whoever answered once in its place, with a size beyond the log's, had a witness never asked again."""
+    for witness in witnessed.witnesses:
+        witness.throws = OtherSizeError(1_000_000)
+
+    await witnessed.world.chains[0].seal_samples(1)
+    assert await until(lambda: "has cosigned size 1000000" in str(witnessed.runner.unfinal), deadline_s=60)
+    for witness in witnessed.witnesses:
+        witness.throws = None
+    await asyncio.wait_for(witnessed.runner.wait_beyond(0), timeout=60)
+
+    assert len(POLICY.open_checkpoint(witnessed.shown()).cosigners) >= 2
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
+from threading import Event
 
 import pytest
 from pydantic import SecretStr
@@ -13,7 +17,9 @@ from tests.unit.anchoring.test_cosigning import SIGNERS
 from tests.unit.anchoring.world import LOG_SIGNER
 
 from salus.anchoring.__main__ import open_cosigning
+from salus.anchoring.adapters.witnesses import HttpWitness
 from salus.anchoring.cosigning import Cosigning
+from salus.anchoring.ports import WitnessError
 from salus.anchoring.settings import Settings
 from salus.archive.log import LogReader
 from salus.ledger.cosignature import CosignatureVerifier
@@ -85,3 +91,30 @@ def test_an_address_of_somebody_without_a_key_stops_the_start(cosigning: Open) -
 
 def test_nobody_is_asked_where_nobody_has_to_cosign_and_nobody_is_known(cosigning: Open) -> None:
     assert cosigning(Quorum()) is None
+
+
+async def test_a_name_server_that_does_not_answer_takes_no_thread_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever runs a witness runs its name server, and all threads of anchoring waited for its answers."""
+    asked, answering = [], Event()
+
+    def silent(host: str, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        answering.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    witness = HttpWitness("https://w.example/")
+    try:
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(witness.add_checkpoint(0, [], b"note\n"), timeout=0.01)
+
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "signed"), timeout=10) == "signed"
+        assert asked == ["w.example"]
+    finally:
+        answering.set()
+    with pytest.raises(WitnessError, match="does not answer"):
+        await witness.add_checkpoint(0, [], b"note\n")

@@ -135,7 +135,7 @@ class Cosigning:
         old_size = self._sizes.get(name, 0)
         for _ in range(TRIES_MAX):
             if old_size > checkpoint.size:
-                self._sizes[name] = old_size
+                # It is not kept: nobody signed it, and who is not asked again cannot take it back.
                 raise WitnessError(f"it has cosigned size {old_size}, we are at {checkpoint.size}")
             proof = await self._proof(old_size, checkpoint.size, at_hand)
             try:

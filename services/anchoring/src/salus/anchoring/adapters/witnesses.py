@@ -7,7 +7,10 @@ witnesses are asked at once, so what that costs comes as many times as there are
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -42,6 +45,9 @@ class HttpWitness:
             f"Host: {split.netloc.rpartition('@')[2]}\r\nUser-Agent: salus-anchoring\r\nAccept: */*\r\n"
         )
         self._streams: _Streams | None = None
+        # A thread that asks for an address cannot be given up, and who runs the witness's name server decides
+        # how long it takes: among the threads that all share, such ones would leave none to sign with.
+        self._resolver = ThreadPoolExecutor(1, thread_name_prefix="witness-address")
 
     async def add_checkpoint(self, old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
         """Return its signature lines."""
@@ -78,8 +84,24 @@ class HttpWitness:
             except (OSError, EOFError):
                 pass
         self._drop()
-        self._streams = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
+        self._streams = await self._connected()
         return await self._exchange(self._streams, request)
+
+    async def _connected(self) -> _Streams:
+        """Connect to the first address that takes it; one question for addresses is under way at a time."""
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._resolver, partial(socket.getaddrinfo, self._host, self._port, type=socket.SOCK_STREAM)
+        )
+        failed = OSError("the name has no address")
+        name = self._host if self._tls else None
+        for *_, (address, *_) in found:
+            try:
+                return await asyncio.open_connection(
+                    str(address), self._port, ssl=self._tls, server_hostname=name
+                )
+            except OSError as error:
+                failed = error
+        raise failed
 
     async def _exchange(self, streams: _Streams, request: bytes) -> _Answer:
         reader, writer = streams
