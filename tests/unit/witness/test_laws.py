@@ -12,6 +12,7 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -201,6 +202,27 @@ async def test_a_memory_that_vanished_signs_nothing_and_is_not_made_anew(
     with pytest.raises(ForgetfulError):
         await memory.last(ORIGIN)
     assert not (tmp_path / "state.db").exists()
+
+
+async def test_two_processes_that_make_one_state_file_keep_what_the_first_cosigned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that started at once on a new disk: the slower one's empty file took the place of the first."""
+    path, connect = tmp_path / "state.db", sqlite3.connect
+    entered: list[Path] = []
+
+    def meanwhile(*arguments: Any, **options: Any) -> Any:
+        if not entered:
+            entered.append(path)
+            with closing(SqliteMemory.open(path, create=True)) as first:
+                first._replace(ORIGIN, None, lambda: Cosigned(3, bytes(32), b"note"))
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", meanwhile)
+    with closing(SqliteMemory.open(path, create=True)) as second:
+        assert await second.last(ORIGIN) == Cosigned(3, bytes(32), b"note")
+    assert entered
+    assert sorted(await asyncio.to_thread(os.listdir, tmp_path)) == ["state.db", "state.db-journal"]
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut off", "another database"])

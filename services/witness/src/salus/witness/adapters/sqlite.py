@@ -6,9 +6,10 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from threading import Lock
 
 from salus.crypto.private_files import open_private
@@ -63,13 +64,7 @@ class SqliteMemory:
         if not path.exists():
             if not create:
                 raise NoMemoryError(f"there is no {path}")
-            fresh = path.with_name(f"{path.name}.fresh")
-            fresh.unlink(missing_ok=True)
-            # SQLite gives its journals the mode of the file.
-            open_private(fresh, os.O_EXCL).close()
-            with closing(sqlite3.connect(fresh)) as connection:
-                connection.executescript(_TABLES)
-            fresh.rename(path)
+            _make(path)
         _require_ours(path)
         return cls(path)
 
@@ -160,6 +155,21 @@ class SqliteMemory:
         if self._kept is not None:
             self._kept.connection.close()
         self._kept = None
+
+
+def _make(path: Path) -> None:
+    """Make a state file, unless another process has made one meanwhile: that may have been cosigned by."""
+    fresh = path.with_name(f"{path.name}.{token_hex(8)}.fresh")
+    # SQLite gives its journals the mode of the file.
+    open_private(fresh, os.O_EXCL).close()
+    try:
+        with closing(sqlite3.connect(fresh)) as connection:
+            connection.executescript(_TABLES)
+        with suppress(FileExistsError):
+            # Unlike a new name, a second one never takes the place of what is there.
+            path.hardlink_to(fresh)
+    finally:
+        fresh.unlink()
 
 
 def _require_ours(path: Path) -> None:
