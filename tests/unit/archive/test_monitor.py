@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salus.archive.errors import MissingError
-from salus.archive.monitor import HistoryError, compare
-from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
+from salus.archive.monitor import HistoryError, SeenError, compare
+from salus.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import NoteError
 from salus.ledger.merkle import leaf_hash, root_of
@@ -66,6 +67,19 @@ def test_two_histories_are_proven_by_their_two_signed_checkpoints(sizes: tuple[i
             asyncio.run(compare(one.note, two.note, policy=POLICY, fetch=shown.fetch))
 
         assert (caught.value.seen, caught.value.shown, caught.value.proven) == (one.note, two.note, True)
+
+
+async def test_two_logs_of_one_policy_are_no_two_histories() -> None:
+    """Whoever looked at the second log with the state file of the first had proof against an honest log."""
+    other = NoteSigner("salus.test/other-log", Ed25519PrivateKey.from_private_bytes(b"\x02" * 32))
+    policy = Policy((SIGNER.verifier, other.verifier), {})
+    seen = ServedLog(3)
+
+    for size in (2, 3, 4):
+        shown = ServedLog(size, name="other")
+        checkpoint = replace(open_checkpoint(shown.note, SIGNER.verifier)[0], origin=other.name)
+        with pytest.raises(SeenError, match=r"of salus\.test/log, and salus\.test/other-log is looked at"):
+            await compare(seen.note, sign_checkpoint(checkpoint, (other,)), policy=policy, fetch=shown.fetch)
 
 
 async def test_a_log_that_hides_its_tiles_is_told_apart_from_one_that_lies() -> None:

@@ -54,7 +54,7 @@ async def compare(seen: bytes | None, shown: bytes, *, policy: Policy, fetch: Fe
     `seen` is the last checkpoint that was remembered.
 
     Raises:
-        SeenError: `seen` is not a checkpoint that the log signed.
+        SeenError: `seen` is not a checkpoint that the log signed, or is another log's.
         NoteError, CheckpointError: `shown` is not a checkpoint that the log signed, so it proves nothing.
         HistoryError: they are of two histories, or the log does not show that they are of one.
     """
@@ -63,6 +63,9 @@ async def compare(seen: bytes | None, shown: bytes, *, policy: Policy, fetch: Fe
     if seen is None or before is None:
         return shown
     old, new = before.checkpoint, now.checkpoint
+    if new.origin != old.origin:
+        # A policy may name several logs, and what one has signed says nothing about another.
+        raise SeenError(f"it is of {old.origin}, and {new.origin} is looked at")
     if new.size == old.size:
         if new.root != old.root:
             raise HistoryError(
