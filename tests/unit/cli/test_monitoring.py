@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.unit.archive.small_ledger import SHARD_SIGNERS
 from tests.unit.archive.test_monitor import POLICY, ServedLog
 
@@ -14,7 +15,10 @@ from salus.archive.monitor import Fetch
 from salus.cli.exits import CommandError, Exit
 from salus.cli.monitoring import Watch, reread_policy, tell_ends
 from salus.crypto.file_lock import changing
+from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.key_periods import KeyHistory, KeyPeriod
+from salus.ledger.note import add_signatures
+from salus.ledger.quorum import Quorum
 
 
 def serving(log: ServedLog) -> Fetch:
@@ -52,6 +56,29 @@ async def test_who_looks_once_is_told_where_the_log_stands_each_time(
 
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [fact["size"] for fact in told] == [3, 3, 5]
+
+
+async def test_a_log_that_shows_less_than_was_seen_is_named_and_no_alarm(
+    watch: Watch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An old checkpoint, shown for ever, was `final` at each look, with the size that was shown before."""
+
+    def shows(size: int) -> Fetch:
+        log = ServedLog(size)
+        for grown in (5, 6):
+            log.objects |= ServedLog(grown).objects
+        return serving(log)
+
+    looks: list[tuple[int, tuple[int, ...]]] = [(5, ()), (3, ()), (3, (5,)), (5, (3,)), (5, (6,))]
+    for log, others in looks:
+        await watch.look(shows(log), [serving(ServedLog(one)) for one in others], patient=True)
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    await replace(watch, as_json=False).look(shows(5), [], patient=False)
+
+    behind = [(fact["shown"], fact["seen"]) for fact in told if "shown" in fact]
+    assert behind == [(3, 5), (3, 5), (5, 6)]
+    assert [fact["size"] for fact in told if "size" in fact] == [5, 6]
+    assert "the log shows size 5, and 6 was seen" in capsys.readouterr().err
 
 
 async def test_two_histories_end_with_1_and_leave_both_signed_checkpoints(watch: Watch) -> None:
@@ -140,6 +167,25 @@ async def test_two_monitors_of_one_state_file_take_turns(
 
     assert caught.value.code is Exit.NOT_RUNNING
     assert not watch.state.exists()
+
+
+async def test_it_is_said_when_the_last_witness_cosigned(
+    watch: Watch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("one.test/witness", "two.test/witness")
+    witnesses = [CosignatureSigner(name, Ed25519PrivateKey.generate()) for name in names]
+    policy = replace(POLICY, quorum=Quorum.of(2, [each.verifier for each in witnesses]))
+    log = ServedLog(3)
+    checkpoint = POLICY.open_checkpoint(log.note).checkpoint
+    for witness, seconds in zip(witnesses, (60, 5), strict=True):
+        log.note = add_signatures(log.note, [witness.cosign(checkpoint, seconds=seconds)])
+
+    for as_json in (True, False):
+        await replace(watch, policy=policy, as_json=as_json).look(serving(log), [], patient=False)
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert json.loads(first)["cosigned_at"] == 60
+    assert second.endswith("until 1970-01-01 00:01:00 UTC")
 
 
 def test_the_end_of_a_chain_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:

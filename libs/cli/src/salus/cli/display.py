@@ -53,6 +53,14 @@ def shown_moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def shown_second(seconds: int) -> str:
+    """Return a second since 1970 that somebody stated for people; it may be beyond what a calendar has."""
+    try:
+        return shown_moment(datetime.fromtimestamp(seconds, UTC))
+    except (ValueError, OverflowError, OSError):
+        return f"second {seconds}"
+
+
 def plain(text: object, style: str = "") -> Text:
     """Return somebody's text in a style of ours."""
     return Text(shown(text), style=style)

@@ -19,7 +19,7 @@ from salus.archive.log import CHECKPOINT_KEY
 from salus.archive.monitor import Fetch, HistoryError, SeenError, compare
 from salus.cli.checking import whom_and_where
 from salus.cli.console import Json, emit_line, err, out
-from salus.cli.display import styled
+from salus.cli.display import shown_second, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
@@ -124,15 +124,17 @@ class Watch:
                 log does not answer.
         """
         try:
-            latest, is_told = b"", False
+            latest, is_told, by_log = b"", False, b""
             for fetch_checkpoint in (log, *others):
                 shown = await fetch_checkpoint(CHECKPOINT_KEY)
+                by_log = by_log or shown
                 # Else of two monitors with one state file the slower one forgets what the other has seen.
                 async with changing(self.state):
                     latest, is_new = await self._take(shown, log)
                 is_told |= is_new
             if not patient and not is_told:
                 self._say(latest)
+            self._tell_if_behind(by_log, latest)
         except LockedError as error:
             raise CommandError(Exit.NOT_RUNNING, str(error)) from None
         except (httpx.HTTPError, ObjectsError, MissingError) as error:
@@ -165,6 +167,20 @@ class Watch:
             self._say(latest)
         return latest, latest != seen
 
+    def _tell_if_behind(self, shown: bytes, latest: bytes) -> None:
+        """Say that the log shows less than was seen; it is no alarm, for witnesses are ahead for a moment.
+
+        Else who serves a log could show an old one for ever, and every look would say that all is well.
+        """
+        now, seen = (self.policy.open_checkpoint(note).checkpoint.size for note in (shown, latest))
+        if now >= seen:
+            return
+        if self.as_json:
+            emit_line({"shown": now, "seen": seen})
+            return
+        why = f"the log shows size {now}, and {seen} was seen: if it stays so, it is an old copy or went back"
+        err.print(why, highlight=False)
+
     def _seen(self) -> bytes | None:
         try:
             return read_file(self.state, bytes_max=NOTE_BYTES_MAX)
@@ -185,18 +201,20 @@ class Watch:
     def _say(self, note: bytes) -> None:
         opened = self.policy.open_checkpoint(note)
         cosigners = [cosigner.name for cosigner in opened.cosigners]
+        cosigned_at = max((cosigner.seconds for cosigner in opened.cosigners), default=0)
         facts: dict[str, Any] = {
             "origin": opened.checkpoint.origin,
             "size": opened.checkpoint.size,
             "root": opened.checkpoint.root.hex(),
             "cosigners": cosigners,
+            "cosigned_at": cosigned_at or None,
             "final": opened.is_final,
         }
         if self.as_json:
             emit_line(facts)
             return
         mark = styled("[green]✓[/]" if facts["final"] else "[yellow]not final[/]")
-        by = f", cosigned by {', '.join(cosigners)}" if cosigners else ""
+        by = f", cosigned by {', '.join(cosigners)} until {shown_second(cosigned_at)}" if cosigners else ""
         out.print(styled("{} {} {} {}…{}", mark, facts["origin"], facts["size"], facts["root"][:16], by))
 
 
