@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tests.effort import LONG
 
 from salus.devkit.waiting import until
 
@@ -56,6 +57,10 @@ COMMANDS = {
     "tiles": (["--entries", "2000"], {"entries_per_s", "compact_range_bytes", "proof_hashes_growth"}),
 }
 
+# Each starts servers of its own; the others go through the same doors.
+LONG_ONLY = {"steady", "receipt", "fsck"}
+LONG_RUN = pytest.mark.skipif(not LONG, reason="the long run: `make laws`")
+
 
 @pytest.fixture
 def folder(session_folder):
@@ -72,7 +77,9 @@ async def start(folder, *arguments):
     )
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LONG_RUN if name in LONG_ONLY else ()) for name in COMMANDS]
+)
 async def test_a_benchmark_says_its_figures_in_one_last_line_and_leaves_nothing_behind(
     name, folder, tmp_path
 ):
