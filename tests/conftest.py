@@ -26,8 +26,8 @@ from salus.devkit.processes import Place
 # Its promises and laws are tests, and say what did not hold.
 pytest.register_assert_rewrite("salus.contracts.testing")
 
-# Tests that start servers or build tools: those of one group run one after another, in one process.
-GROUPED = frozenset({"deploy", "generators", "integration", "journey"})
+# Beside the integration tests, those that start servers or build tools: of a group one runs after another.
+GROUPED = frozenset({"deploy", "generators", "journey"})
 # Of the integration tests, those that start whole platforms, each with servers of its own.
 WITH_PLATFORMS = frozenset({"cli", "devkit", "examples", "keys"})
 
@@ -40,10 +40,13 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no t
     """Shares the tests of `make test` among processes: unit tests run beside those that wait for servers."""
 
     def _split_scope(self, nodeid: str) -> str:
-        """Return the group of a test that starts something; any other one is a group of its own."""
+        """Return the group of a test that starts something; any other one is a group of its own.
+
+        Integration tests are a group a folder: as one they would keep one process busy long after the other.
+        """
         folder, below = (*Path(nodeid.partition("::")[0]).parts, "", "")[1:3]
-        if folder == "integration" and below in WITH_PLATFORMS:
-            return "platforms"
+        if folder == "integration":
+            return "platforms" if below in WITH_PLATFORMS else f"integration/{below}"
         return folder if folder in GROUPED else nodeid
 
 
