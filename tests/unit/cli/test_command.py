@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from functools import partial
 from importlib.metadata import version
@@ -258,6 +259,16 @@ def test_keys_of_no_network_are_none_and_nothing_runs(capsys):
 
 def test_a_folder_without_a_network_was_given_wrongly(tmp_path):
     assert run(["network", "show", "--directory", str(tmp_path)]) == Exit.USAGE
+
+
+def test_what_a_link_in_a_network_s_folder_leads_to_is_given_to_nobody(tmp_path):
+    folder = tmp_path / "network"
+    folder.mkdir()
+    # To give what it leads to would fail: there is nothing.
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+
+    owner = f"{os.getuid()}:{os.getgid()}"
+    assert run(["network", "create", "--directory", str(folder), "--owner", owner, "--json"]) == Exit.OK
 
 
 def test_down_makes_no_folder_where_there_is_none(tmp_path, capsys):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -343,6 +344,15 @@ def test_many_receipts_are_verified_in_one_go(tmp_path, capsys):
     assert run(["verify", single, single, *policy, "--event", single]) == Exit.USAGE
     (tmp_path / "empty").mkdir()
     assert run(["verify", str(tmp_path / "empty"), *policy]) == Exit.USAGE
+
+
+def test_a_pipe_in_a_folder_of_somebody_else_is_named_and_not_waited_for(tmp_path, capsys):
+    many(tmp_path, "accepted", "accepted")
+    odd = tmp_path / "receipts" / "b.salus"
+    os.mkfifo(odd)
+
+    assert run(["verify", str(odd.parent), "--policy", str(tmp_path / "network.json")]) == Exit.USAGE
+    assert f"{odd} is neither a file nor a folder" in capsys.readouterr().err.replace("\n", "")
 
 
 def test_of_many_receipts_the_worst_counts(tmp_path, capsys):

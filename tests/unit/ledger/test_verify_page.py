@@ -18,7 +18,7 @@ from tests.unit.ledger.spoiled import network_json, spoiled
 from salus.ledger.checkpoint import sign_checkpoint
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import LedgerError, PolicyError, ReceiptError
-from salus.ledger.note import NoteSigner, sign_note
+from salus.ledger.note import NOTE_BYTES_MAX, NoteSigner, sign_note
 from salus.ledger.policy import Policy
 from salus.ledger.quorum import Quorum
 from salus.ledger.receipt import Receipt, cose_receipt, parse_receipt, verify_receipt
@@ -189,6 +189,16 @@ def test_a_position_with_a_point_or_an_exponent_is_none_in_the_page(world: World
     assert [verdict[0] for verdict in verdicts][1:] == ["policy", "policy"]
 
 
+def test_the_page_takes_no_receipt_that_the_library_calls_too_large(world: World) -> None:
+    receipt = _short(world)
+    # A signature line is 7 bytes and as much base64 as there is room for, in groups of four.
+    groups = (NOTE_BYTES_MAX - len(parse_receipt(receipt).in_log.checkpoint) - 7) // 4
+    lines = ["— x {}\n".format("AAAA" * count).encode() for count in (groups, groups + 1)]
+
+    verdicts = _require_same_verdicts([(receipt + line, _network(world), None) for line in lines])
+    assert [verdict[0] for verdict in verdicts] == ["valid", "malformed"]
+
+
 def test_every_reason_of_refusal_is_the_same_in_the_page(world: World) -> None:
     receipt, policy = _short(world), _network(world)
     parsed = parse_receipt(receipt)
@@ -202,6 +212,7 @@ def test_every_reason_of_refusal_is_the_same_in_the_page(world: World) -> None:
         (receipt, policy, b"another event"),
         (Receipt(replace(parsed.in_block, index=2), parsed.in_log).encode(), policy, None),
         (receipt, _network(world, shards=[]), None),
+        (receipt, _network(world, shards={}), None),
         (world.receipt(checkpoint_note=forged), policy, None),
         (world.receipt(checkpoint_note=other), policy, None),
         (Receipt(parsed.in_block, replace(parsed.in_log, index=5)).encode(), policy, None),

@@ -75,7 +75,8 @@ def _give_to(paths: Iterable[Path], owner: str) -> None:
     except ValueError:
         raise CommandError(Exit.USAGE, f"--owner is UID:GID in numbers, not {owner}") from None
     for path in paths:
-        os.chown(path, uid, gid)
+        # Whoever may write there could put a link to any file of this machine.
+        os.chown(path, uid, gid, follow_symlinks=False)
 
 
 @app.command()

@@ -147,8 +147,15 @@ def _files(paths: Sequence[Path]) -> list[Path]:
         found = sorted(path.rglob("*.salus")) if path.is_dir() else [path]
         if not found:
             raise CommandError(Exit.USAGE, f"{path} has no file *.salus")
+        # Of a folder from somebody else: to read a pipe would take for ever.
+        if path.is_dir() and (odd := [one for one in found if one.exists() and not _is_plain(one)]):
+            raise CommandError(Exit.USAGE, f"{odd[0]} is neither a file nor a folder")
         files += found
     return files
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() or path.is_dir()
 
 
 def _look_at_all(files: Sequence[Path], trusted: Trusted, *, as_json: bool) -> dict[str, Any]:

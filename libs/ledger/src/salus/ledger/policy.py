@@ -86,6 +86,8 @@ class Policy:
         """
         try:
             network = read_json(description)
+            if not isinstance(network["shards"], list):
+                raise PolicyError("malformed-policy", '"shards" is not a list')
             quorum = quorum_of(network)
             log = described_history(network["log"])
             return cls(
