@@ -71,38 +71,49 @@ def digest(packages: list[Package]) -> str:
     return total.hexdigest()
 
 
-def failure(package: Package, packages: list[Package]) -> str | None:
-    """Return why the package cannot be imported on its own, or None."""
+class FailedError(Exception):
+    """A command of uv failed; the text is what it wrote."""
+
+
+def run(*words: str) -> None:
+    """Run a command; raises FailedError."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603  # our own
+    if done.returncode != 0:
+        raise FailedError(done.stderr[-1500:])
+
+
+def run_from_cache(*words: str) -> None:
+    """Run a command of uv; the cache holds everything after the set-up, unless it was cleaned since."""
+    try:
+        run(str(UV), *words, "--offline")
+    except FailedError:
+        run(str(UV), *words)
+
+
+def build(package: Package, folder: Path) -> Path:
+    """Build a package's wheel: once, for all that stand on it; raises FailedError."""
+    out = folder / package.name
+    run_from_cache("build", "--quiet", "--wheel", "--out-dir", str(out), str(package.folder))
+    (wheel,) = out.glob("*.whl")
+    return wheel
+
+
+def failure(package: Package, wheels: dict[str, Path]) -> str | None:
+    """Return why the package cannot be imported on its own, or None; `wheels` are of all it stands on."""
     with tempfile.TemporaryDirectory(prefix="salus-isolated-") as folder:
-        environment = Path(folder) / "env"
-        paths = [f"{one.folder}{one.extra if one is package else ''}" for one in packages]
-        python = str(environment / "bin" / "python")
-        install = [
-            str(UV),
-            "pip",
-            "install",
-            "--quiet",
-            "--python",
-            python,
-            "--constraint",
-            str(LOCK),
-            *paths,
+        python = str(Path(folder) / "env" / "bin" / "python")
+        wanted = [
+            f"{name}{package.extra if name == package.name else ''} @ {wheel.as_uri()}"
+            for name, wheel in wheels.items()
         ]
-        steps = [[str(UV), "venv", "--quiet", "--python", sys.executable, str(environment)]]
-        for command in steps:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own
-            if done.returncode != 0:
-                return done.stderr
-        # The cache holds everything after the set-up; asking the index is for when it was cleaned since.
-        for attempt in ([*install, "--offline"], install):
-            done = subprocess.run(attempt, capture_output=True, text=True, check=False)  # noqa: S603  # our own
-            if done.returncode == 0:
-                break
-        else:
-            return done.stderr
-        command = [python, "-c", IMPORT_ALL, package.module]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own
-        return None if done.returncode == 0 else done.stderr[-1500:]
+        constraint = ("--constraint", str(LOCK))
+        try:
+            run(str(UV), "venv", "--quiet", "--python", sys.executable, str(Path(folder) / "env"))
+            run_from_cache("pip", "install", "--quiet", "--python", python, *constraint, *wanted)
+            run(python, "-c", IMPORT_ALL, package.module)
+        except FailedError as error:
+            return str(error)
+    return None
 
 
 def main() -> int:
@@ -116,8 +127,15 @@ def main() -> int:
     closures = {name: closure(package, known) for name, package in known.items()}
     digests = {name: digest(packages) for name, packages in closures.items()}
     waiting = [known[name] for name in known if passed.get(name) != digests[name]]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        failures = list(pool.map(lambda one: failure(one, closures[one.name]), waiting))
+    needed = {one.name: one for package in waiting for one in closures[package.name]}
+    with tempfile.TemporaryDirectory(prefix="salus-wheels-") as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        built = pool.map(lambda one: build(one, Path(folder)), needed.values())
+        wheels = dict(zip(needed, built, strict=True))
+
+        def tried(package: Package) -> str | None:
+            return failure(package, {one.name: wheels[one.name] for one in closures[package.name]})
+
+        failures = list(pool.map(tried, waiting))
     for package, why in zip(waiting, failures, strict=True):
         if why is None:
             passed[package.name] = digests[package.name]
