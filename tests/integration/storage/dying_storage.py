@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from inspect import iscoroutinefunction
+from itertools import count
 from typing import Any
 
 from salus.contracts.obligations import Obligations
@@ -22,10 +23,15 @@ from salus.runtime.publishing import ServicePublisher
 from salus.storage.__main__ import SERVICE
 from salus.storage.adapters.vault import FOLDER, BucketVault
 from salus.storage.handlers.sealed_upload import SealedUpload
+from salus.storage.handlers.upload_parts import UploadParts
 
+# So many parts of a resumable upload are durable then.
+PARTS_BEFORE_DEATH = 4
 UPLOAD_STEPS = ("midway", "stored", "named")
 # After so many segments, of which some are in the object store.
 SEGMENTS_BEFORE_DEATH = 20
+# So many parts of a resumable upload are durable then.
+PARTS_BEFORE_DEATH = 4
 STEPS = ("stated", "folded", "taken", "halfway", "destroyed", "recorded")
 
 
@@ -62,7 +68,12 @@ def about(kind: type) -> Callable[..., bool]:
     return lambda _, data, *__: isinstance(data, kind)
 
 
-def main(step: str) -> None:
+def nth(number: int) -> Callable[..., bool]:
+    numbers = count(1)
+    return lambda *_: next(numbers) == number
+
+
+def main(step: str) -> None:  # noqa: C901  # a list of steps
     match step:
         case "stated":
             dying(ServicePublisher, "publish", when=about(SubjectErased))
@@ -78,6 +89,8 @@ def main(step: str) -> None:
             dying(ServicePublisher, "publish", when=about(SubjectKeyDestroyed))
         case "midway":
             dying(SealedUpload, "_sealed", when=lambda _, index, *__: index == SEGMENTS_BEFORE_DEATH)
+        case "parted":
+            dying(UploadParts, "add", when=nth(PARTS_BEFORE_DEATH))
         case "stored":
             dying(S3Objects, "put_stream", when=lambda *_: True)
         case "named":

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -230,6 +231,22 @@ def test_nobody_states_what_is_to_be_done_later() -> None:
 
     assert not isinstance(verdict(record, at=NOON), RejectedError)
     assert "$.time" in refusal(record, at=NOON - timedelta(milliseconds=1))
+
+
+def test_the_last_request_of_an_upload_asks_for_its_object_and_no_other() -> None:
+    def said(method: str, path: str, **query: str) -> Any:
+        target = f"{path}?{urlencode({'patient': PATIENT, 'object': 'o-1', **query})}"
+        asked = asked_by(MEMBER, "storage", method, target, at=NOON)
+        return stated(replaced(STORED, request=asked), by=STORAGE)
+
+    assert not isinstance(verdict(said("PATCH", "/uploads/1")), RejectedError)
+    for other in (
+        said("PATCH", "/uploads/1", object="o-2"),
+        said("PATCH", "/uploads/1", patient="urn:uuid:00000000-0000-4000-8000-000000000009"),
+        said("POST", "/uploads"),
+        said("DELETE", "/uploads/1"),
+    ):
+        assert "something else" in refusal(other)
 
 
 def test_an_upload_may_outlast_its_token_and_not_for_ever() -> None:

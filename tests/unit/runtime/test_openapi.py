@@ -106,6 +106,9 @@ async def test_what_a_route_answers_is_declared(service: str) -> None:
 
                 declared = operation["responses"].get(str(answer.status_code))
                 assert declared is not None, (method, path, answer.status_code)
+                if answer.status_code == 204:
+                    assert "content" not in declared
+                    continue
                 forms = {media_type(form) for form in declared.get("content", {})}
                 assert media_type(answer.headers["content-type"]) in forms, (method, path)
 
@@ -115,6 +118,6 @@ def test_no_answer_is_declared_without_its_form(service: str) -> None:
     for method, path, operation in operations_of(service):
         for status, answer in operation["responses"].items():
             schemas = [form.get("schema") for form in answer.get("content", {}).values()]
-            empty = status in {"204", "304"}
+            empty = status in {"204", "304"} or (method, status) == ("head", "200")
             assert bool(schemas) != empty, (method, path, status)
             assert all(schemas), (method, path, status)

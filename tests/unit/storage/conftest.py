@@ -43,6 +43,9 @@ from salus.storage.handlers.sealed_reading import SealedReading
 from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.storing import Storing, Upload
 from salus.storage.handlers.subjects import Subjects
+from salus.storage.handlers.upload_records import UploadRecords
+from salus.storage.handlers.upload_sweep import UploadSweep
+from salus.storage.handlers.uploading import Uploading, UploadLimits
 from salus.storage.transfers import Limits
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -57,6 +60,8 @@ OFFICER = Party(
 # Small segments, so that an object of some of them is small.
 SEGMENT_BYTES = SEGMENT_BYTES_MIN
 FIRST_BYTES = SEGMENT_BYTES - TAG_BYTES - STREAM_HEADER_BYTES
+# Small parts, too.
+PART_BYTES = 1000
 CONTENT = bytes(index % 251 for index in range(3 * SEGMENT_BYTES - 200))
 
 
@@ -236,6 +241,10 @@ class Bench:
         self.subjects = Subjects(topic, topic, self.vault, self.erasures, standing)
         self.storing = Storing(topic, topic, self.objects, self.vault, self.tokens, 10_000_000, standing, 0)
         self.storing = replace(self.storing, segment_bytes=SEGMENT_BYTES)
+        limits = UploadLimits(lifetime_s=3600, open_of_one_max=3, open_bytes_of_one_max=100_000)
+        self.records = UploadRecords(self.keys)
+        self.uploading = Uploading(self.storing, self.records, self.objects, limits, part_bytes=PART_BYTES)
+        self.upload_sweep = UploadSweep(self.records, self.objects, self.now, 60)
         refusals = Refusals(topic, self.refused)
         self.reading = Reading(topic, topic, self.objects, self.vault, self.tokens, standing, 0, refusals)
         self.sealed = SealedReading(standing, topic, self.vault, self.tokens, refusals, lambda: CATALOGUE)

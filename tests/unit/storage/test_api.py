@@ -30,6 +30,7 @@ from salus.storage.adapters.problems import install
 from salus.storage.api import Desk, routes
 from salus.storage.handlers.outgoing import BrokenOffError
 from salus.storage.transfers import Limits, OutgoingResponse
+from salus.storage.upload_api import install_uploads
 
 from .conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, PATIENT, Bench, limits_of
 
@@ -72,6 +73,7 @@ def client_of(bench: Bench, limits: Limits) -> httpx.AsyncClient:
         now=lambda: NOW,
     )
     app.include_router(routes(desk))
+    install_uploads(app, desk, bench.uploading)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://storage")
 
 

@@ -26,6 +26,9 @@ from salus.runtime.refusal import Refusal
 ERRORS_MAX = 20
 SENTENCE_CHARS_MAX = 256
 
+# Statuses of protocols that services speak, which HTTP itself has no words for.
+_PHRASES = {460: "Checksum Mismatch"}
+
 _log = structlog.get_logger()
 
 
@@ -45,7 +48,7 @@ class Problem(BaseModel):
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route that may answer with problems of these statuses."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+    return {status: {"description": _phrase(status), "content": content} for status in statuses}
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def problem_response(status: int, code: str, detail: str, **extra: Any) -> JSONR
 def _problem_document(answer: Answer) -> JSONResponse:
     body = {
         "type": f"urn:salus:problem:{answer.code}",
-        "title": HTTPStatus(answer.status).phrase,
+        "title": _phrase(answer.status),
         "status": answer.status,
         "code": answer.code,
         "detail": answer.detail,
@@ -119,6 +122,11 @@ def _problem_document(answer: Answer) -> JSONResponse:
     return JSONResponse(
         body, status_code=answer.status, media_type="application/problem+json", headers=dict(answer.headers)
     )
+
+
+def _phrase(status: int) -> str:
+    """Return the status in words."""
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
 
 
 def route_of(request: Request) -> str | None:

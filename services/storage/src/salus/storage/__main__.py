@@ -7,7 +7,7 @@ from salus.storage.adapters.facts import EPOCHS, ERASURE, OBJECTS, SUBJECTS
 from salus.storage.composition import checks, close_world, install, open_world, tasks
 from salus.storage.settings import Settings
 from salus.storage.stores import open_buckets
-from salus.storage.transfers import OBJECTS_PATH
+from salus.storage.transfers import OBJECTS_PATH, UPLOADS_PATH
 
 SERVICE = ContractService(
     package="salus.storage",
@@ -20,7 +20,7 @@ SERVICE = ContractService(
     checks=checks,
     tasks=tasks,
     install=install,
-    streams=(OBJECTS_PATH,),
+    streams=(OBJECTS_PATH, UPLOADS_PATH),
 )
 
 if __name__ == "__main__":

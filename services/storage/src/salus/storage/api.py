@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -194,12 +194,16 @@ class Desk:
     registrations: AccountLimit
     now: Callable[[], datetime]
 
+    @cached_property
+    def transfers(self) -> Places:
+        """The places of uploads and downloads, all kinds together."""
+        return Places(most=self.limits.transfers_max, of_one_max=self.limits.transfers_of_one_max)
+
 
 def routes(desk: Desk) -> APIRouter:
-    """Return storage's routes."""
+    """Return storage's routes but those of resumable uploads."""
     router = APIRouter(dependencies=[Depends(require_headers)])
-    limits = desk.limits
-    transfers = Places(most=limits.transfers_max, of_one_max=limits.transfers_of_one_max)
+    transfers = desk.transfers
     _add_subjects(router, desk)
     _add_storing(router, desk, transfers)
     _add_reading(router, desk, transfers)

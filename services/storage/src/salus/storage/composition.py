@@ -29,12 +29,15 @@ from salus.storage.handlers.sealed_reading import SealedReading
 from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.storing import Storing
 from salus.storage.handlers.subjects import Subjects
+from salus.storage.handlers.upload_records import UploadRecords
+from salus.storage.handlers.upload_sweep import UploadSweep
+from salus.storage.handlers.uploading import Uploading
 from salus.storage.routes import install_routes
 from salus.storage.settings import Settings
 from salus.storage.stores import open_buckets, open_kms
 
-# It waits for the object store, Kafka and the database, which are checks of their own.
-KEY_SWEEP_AGE_S_MAX = 600.0
+# They wait for the object store, Kafka and the database, which are checks of their own.
+SWEEP_AGE_S_MAX = 600.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class World:
     facts: FoldedFacts
     erasures: ReactorHost[SubjectState]
     sweep: KeySweep
+    uploads: UploadSweep
     standing: Standing
 
     @property
@@ -69,7 +73,9 @@ async def open_world(around: Dependencies[Settings]) -> World:
         pace=Pace(retry_s_max=around.settings.shred_interval_s),
     )
     sweep = KeySweep(facts, vault, around.settings.key_sweep_interval_s)
-    return World(objects, keys, kms, vault, facts, erasures, sweep, Standing(facts, around.ring, around.now))
+    uploads = UploadSweep(UploadRecords(keys), objects, around.now, around.settings.upload_sweep_interval_s)
+    standing = Standing(facts, around.ring, around.now)
+    return World(objects, keys, kms, vault, facts, erasures, sweep, uploads, standing)
 
 
 async def close_world(world: World) -> None:
@@ -89,7 +95,10 @@ def checks(world: World) -> Mapping[str, Check]:
 
 def tasks(_: Dependencies[Settings], world: World) -> Iterable[BackgroundTask]:
     """Return what goes on beside the requests."""
-    return (BackgroundTask(name="key-sweep", run=world.sweep.run, age_s_max=KEY_SWEEP_AGE_S_MAX),)
+    return (
+        BackgroundTask(name="key-sweep", run=world.sweep.run, age_s_max=SWEEP_AGE_S_MAX),
+        BackgroundTask(name="upload-sweep", run=world.uploads.run, age_s_max=SWEEP_AGE_S_MAX),
+    )
 
 
 def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
@@ -98,11 +107,10 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     standing, recheck_s = world.standing, settings.recheck_s
     decisions, refusals = around.decisions, Refusals(facts, settings.refusals())
     install_problems(app)
+    storing = Storing(facts, facts, objects, vault, decisions, settings.object_bytes_max, standing, recheck_s)
     desk = Desk(
         subjects=world.subjects,
-        storing=Storing(
-            facts, facts, objects, vault, decisions, settings.object_bytes_max, standing, recheck_s
-        ),
+        storing=storing,
         reading=Reading(facts, facts, objects, vault, decisions, standing, recheck_s, refusals),
         sealed=SealedReading(standing, facts, vault, decisions, refusals, lambda: around.catalogue),
         authenticate=around.authenticate,
@@ -112,4 +120,5 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
         now=around.now,
     )
     inventory = FoldedInventory(around.follower, around.store)
-    install_routes(app, desk, BucketVerification(facts, inventory, objects, vault))
+    uploading = Uploading(storing, world.uploads.records, objects, settings.upload_limits())
+    install_routes(app, desk, BucketVerification(facts, inventory, objects, vault), uploading)

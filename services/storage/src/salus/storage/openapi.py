@@ -32,4 +32,4 @@ def add_routes(app: FastAPI, stand_in: StandIn) -> None:
         registrations=behind,
         now=stand_in.now,
     )
-    install_routes(app, desk, behind)
+    install_routes(app, desk, behind, behind)

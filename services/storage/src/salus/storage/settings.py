@@ -9,6 +9,7 @@ from salus.crypto.errors import KeyUriError
 from salus.events.accountability import TRANSFER_S_MAX
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.settings import ObjectSettings
+from salus.storage.handlers.uploading import UploadLimits
 from salus.storage.kms_places import KmsFile, KmsPlace, kms_place
 from salus.storage.transfers import Limits
 
@@ -72,6 +73,23 @@ class Settings(ContractSettings, ObjectSettings):
         le=TRANSFER_S_MAX,
         description="A transfer that is not done after so long is given up, in seconds.",
     )
+    upload_lifetime_s: int = Field(
+        default=24 * 3600,
+        ge=60,
+        le=7 * 24 * 3600,
+        description="A resumable upload that is not completed after so long is given up, in seconds.",
+    )
+    uploads_of_one_max: int = Field(
+        default=32, ge=1, le=1000, description="Resumable uploads that one party has open; then 429."
+    )
+    upload_bytes_of_one_max: int = Field(
+        default=100 * 1024**3, ge=1, description="And how many bytes these have together, once completed."
+    )
+    upload_sweep_interval_s: float = Field(
+        default=600,
+        gt=0,
+        description="How often what is left of resumable uploads is looked for and removed, in seconds.",
+    )
     recheck_s: float = Field(
         default=5,
         ge=0,
@@ -132,6 +150,14 @@ class Settings(ContractSettings, ObjectSettings):
         """Return how often an account may register a patient."""
         rate = Rate(self.registrations_burst_max, self.registrations_per_minute_max)
         return AccountLimit("registrations", rate)
+
+    def upload_limits(self) -> UploadLimits:
+        """Return what bounds resumable uploads."""
+        return UploadLimits(
+            lifetime_s=self.upload_lifetime_s,
+            open_of_one_max=self.uploads_of_one_max,
+            open_bytes_of_one_max=self.upload_bytes_of_one_max,
+        )
 
     def refusals(self) -> AccountLimit:
         """Return how often an account may be refused a read."""

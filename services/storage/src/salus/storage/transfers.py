@@ -54,6 +54,7 @@ async def ending(end: float) -> AsyncIterator[None]:
 
 # Bodies of objects are streams of any size that `Limits` allows; all others are small.
 OBJECTS_PATH = "/objects"
+UPLOADS_PATH = "/uploads"
 CODINGS: tuple[str, ...] = get_args(ContentCoding)
 Place = Callable[[], AbstractAsyncContextManager[None]]
 

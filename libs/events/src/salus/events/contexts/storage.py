@@ -173,6 +173,10 @@ CONTEXT.form("DELETE", "subjects", None, "key", body_bytes_max=_SMALL)
 CONTEXT.form("PUT", "objects", None, body_bytes_max=None, query=_OBJECT)
 CONTEXT.form("POST", "objects", body_bytes_max=None, query=_OBJECT)
 CONTEXT.form("GET", "objects", None, body_bytes_max=None, query=_OBJECT)
+_UPLOAD = _OBJECT | {"object"}
+CONTEXT.form("POST", "uploads", body_bytes_max=0, query=_UPLOAD)
+CONTEXT.form("PATCH", "uploads", None, body_bytes_max=None, query=_UPLOAD)
+CONTEXT.form("DELETE", "uploads", None, body_bytes_max=0, query=_UPLOAD)
 # The body is an event as it is on its topic, of members' own types as well.
 CONTEXT.form(
     "POST",
@@ -208,7 +212,12 @@ def _registers_subject(asked: Asked, data: SubjectRegistered) -> bool:
 
 @CONTEXT.asked(ObjectStored)
 def _stores(asked: Asked, data: ObjectStored) -> bool:
-    there = asked.is_("PUT", "objects", data.object) or asked.is_("POST", "objects")
+    there = (
+        asked.is_("PUT", "objects", data.object)
+        or asked.is_("POST", "objects")
+        # The last request of a resumable upload.
+        or (asked.is_("PATCH", "uploads", None) and asked.asks("object") == data.object)
+    )
     return there and asked.asks("patient") == data.patient
 
 

@@ -15,6 +15,7 @@ from salus.objects import Entry, NotFoundError, ObjectStore, Stray
 from salus.objects.probe import PROBE_PREFIX
 from salus.storage.handlers.damage import Fault
 from salus.storage.handlers.inspection import inspect
+from salus.storage.handlers.upload_parts import PARTS_FOLDER
 from salus.storage.ports import Facts, Inventory, Located, Vault
 
 SHOWN_CHARS_MAX = 200
@@ -124,9 +125,12 @@ class _Place:
 
 
 async def _keys(entries: AsyncIterator[Entry]) -> AsyncIterator[str]:
-    """Yield the keys that objects may have; those that a start tries the store with are none."""
+    """Yield the keys that objects may have; those that a start tries the store with are none.
+
+    Nor are the parts of uploads that are under way: what is left of them is swept, and none opens alone.
+    """
     async for entry in entries:
-        if not entry.key.startswith(f"{PROBE_PREFIX}/"):
+        if not entry.key.startswith((f"{PROBE_PREFIX}/", f"{PARTS_FOLDER}/")):
             yield entry.key
 
 

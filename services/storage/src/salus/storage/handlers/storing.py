@@ -195,7 +195,7 @@ class Storing:
         upload = begun.upload
         form = (upload.media_type, upload.content_encoding or "")
         if existing.salt is None or form != (existing.media_type, existing.content_encoding):
-            raise _exists()
+            raise object_exists()
         private_key = await self.vault.fetch(patient=existing.patient, key=existing.salt.key)
         try:
             require_commitment(
@@ -204,7 +204,7 @@ class Storing:
                 plaintext_sha256=plaintext_sha256,
             )
         except CommitmentError:
-            raise _exists() from None
+            raise object_exists() from None
         await require_there(self.objects, existing)
         return existing
 
@@ -214,10 +214,11 @@ def _require_may_compare(existing: ObjectState, begun: _Begun) -> None:
     if begun.upload.only_new:
         raise Refusal("precondition-failed", "If-None-Match: an object has this id", status=412)
     if not may_compare(existing, begun.caller.party):
-        raise _exists()
+        raise object_exists()
 
 
-def _exists() -> Refusal:
+def object_exists() -> Refusal:
+    """Return what is answered where another object has the id."""
     return Refusal(
         "object-exists",
         "an object has this id, of other content or another media type or stored by somebody else",
