@@ -7,6 +7,7 @@ import mimetypes
 import os
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 from urllib.parse import quote
@@ -50,12 +51,14 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.outputs import Force, Output, Sink, hand_over, handing_over, printing, require_place
 from salus.cli.own_types import catalogue_for
+from salus.cli.resumable_put import FileSource, put_resumably, read_begun
 from salus.cli.service_answers import checked_answer, read_answer
 from salus.cli.state import require_service, running_platform
 from salus.cli.transfer_bar import transfer_bar
 from salus.client.bounded_http import bounded_client, raw_client
 from salus.client.objects import ObjectBrokenOffError, ObjectRefusedError, open_object
 from salus.client.pseudonyms import new_nonce
+from salus.client.uploads import NewObject
 from salus.devkit.platform import Platform
 from salus.events.contexts.storage import SubjectErased
 from salus.events.did import LocalSigner
@@ -137,6 +140,12 @@ def put(
             **PURPOSES.typed("PURPOSE"),
         ),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep here where the upload is, and go on from there; gone once stored.", dir_okay=False
+        ),
+    ] = None,
     as_name: As = "operator",
     key: KeyFile = None,
     key_id: KeyId = None,
@@ -145,12 +154,22 @@ def put(
     """Store a file, encrypted to its patient's key; its commitment goes onto the ledger.
 
     Who does not act for her steward needs a consent to write: with --purpose a decision is asked for first.
+    With --resume, for large files, what came before a break is not sent again.
     """
     platform = running_platform()
     kind = media_type or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     signer = signer_of(platform, as_name, key, key_id)
-    asked = question(patient, object_id or str(uuid4()), action="write", purpose=purpose, break_glass=None)
-    stored = run_until_signal(_put(platform, signer, file, asked, kind=kind, decided=purpose is not None))
+    source = FileSource.of(file)
+    begun = read_begun(resume, source, patient=patient)
+    name = object_id or (begun.object if begun else str(uuid4()))
+    asked = question(patient, name, action="write", purpose=purpose, break_glass=None)
+    # An empty file has nothing to go on with.
+    if resume is None or not source.size:
+        work = _put(platform, signer, file, asked, kind=kind, decided=purpose is not None)
+    else:
+        new, decide = NewObject(patient, name, kind), partial(_decision, platform, signer, asked)
+        work = put_resumably(platform, signer, source, new, begun, resume, decide=decide if purpose else None)
+    stored = run_until_signal(work)
     with printing(f"object {stored['object']} is stored"):
         if as_json:
             emit(stored)

@@ -1,0 +1,104 @@
+"""`salus object put --resume`: a second run goes on where the first one ended."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from tests.unit.storage.conftest import HOSPITAL, PATIENT, Bench, limits_of
+from tests.unit.storage.test_api import client_of
+
+from salus.cli import resumable_put
+from salus.cli.exits import CommandError, Exit
+from salus.cli.resumable_put import FileSource, put_resumably, read_begun
+from salus.client import uploads
+from salus.client.bounded_http import bounded_client
+from salus.client.uploads import NewObject
+
+NEW = NewObject(PATIENT, "o-1", "image/png")
+
+
+class Hospital(httpx.Auth):
+    """Says who calls, as the tests of storage's API understand it."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.url = request.url.copy_set_param("did", HOSPITAL.did)
+        yield request
+
+
+class Line(httpx.AsyncBaseTransport):
+    """Is cut once the first bytes came."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self.inner = inner
+        self.is_cut = False
+        self.offsets: list[str] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.is_cut:
+            raise httpx.ConnectError("cut", request=request)
+        if request.method != "PATCH":
+            return await self.inner.handle_async_request(request)
+        self.offsets.append(request.headers["upload-offset"])
+        if self.offsets == ["0"]:
+            self.is_cut = True
+            request.headers["content-length"] = "1500"
+            request.stream = httpx.ByteStream((await request.aread())[:1500])
+        return await self.inner.handle_async_request(request)
+
+
+async def test_a_second_run_goes_on_where_the_first_one_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bench = Bench()
+    await bench.registered()
+    file, resume = tmp_path / "scan", tmp_path / "state"
+    file.write_bytes(bytes(range(250)) * 10)
+    source = FileSource.of(file)
+    platform: Any = SimpleNamespace(network=None)
+    monkeypatch.setattr(uploads, "RETRIES_MAX", 0)
+    monkeypatch.setattr(uploads, "RETRY_S_MAX", 0)
+    monkeypatch.setattr(resumable_put, "require_service", lambda *_: "http://storage")
+    monkeypatch.setattr(resumable_put, "signing", lambda *_, **__: Hospital())
+    async with client_of(bench, limits_of()) as inner:
+        line = Line(inner._transport)
+        monkeypatch.setattr(resumable_put, "bounded_client", partial(bounded_client, transport=line))
+        put = partial(put_resumably, platform, platform, source, NEW, resume=resume, decide=None)
+        with pytest.raises(CommandError, match="go on later with --resume") as ended:
+            await put(begun=None)
+        begun = read_begun(resume, source, patient=PATIENT)
+        mode = stat.S_IMODE(resume.stat().st_mode)
+        line.is_cut = False
+        stored = await put(begun=begun)
+    left = resume.exists()
+    resume.write_bytes(b"{}")
+    with pytest.raises(CommandError, match="is no upload"):
+        read_begun(resume, source, patient=PATIENT)
+
+    assert ended.value.code is Exit.NOT_RUNNING
+    assert mode == 0o600
+    assert line.offsets == ["0", "1500"]
+    assert stored["object"] == "o-1"
+    assert stored["receipt"]
+    assert (await bench.topic.object(PATIENT, "o-1")).plaintext_bytes == source.size
+    assert not left
+
+
+def test_an_upload_of_a_file_that_changed_is_not_gone_on_with(tmp_path: Path) -> None:
+    file, resume = tmp_path / "scan", tmp_path / "state"
+    file.write_bytes(b"x")
+    source = FileSource.of(file)
+    resume.write_text(
+        f'{{"url":"/uploads/1","patient":"{PATIENT}","object":"o-1","size":2,"changed_ns":{source.changed_ns}}}'
+    )
+
+    with pytest.raises(CommandError, match="the file changed since"):
+        read_begun(resume, source, patient=PATIENT)
+    with pytest.raises(CommandError, match="another file or patient"):
+        read_begun(resume, FileSource(file, 2, source.changed_ns), patient="another")
