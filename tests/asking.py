@@ -17,6 +17,7 @@ from salus.events.bearer import audience_of
 from salus.events.contexts import (
     consent,
     consent_oversight,
+    consent_permits,
     consent_prohibitions,
     identity,
     identity_login,
@@ -145,6 +146,11 @@ def _partitions(shard: identity.AssignedShard) -> dict[str, list[int]]:
     return topics
 
 
+def _use(d: consent_permits.PermitUsed | consent_permits.PermitUseDenied) -> dict[str, Any]:
+    asked = {f: getattr(d, f) for f in ("owner", "data_set", "purpose")}
+    return asked | ({"patient": d.patient} if d.patient else {})
+
+
 def _path(*segments: str) -> str:
     return "".join("/" + quote(segment, safe=":") for segment in segments)
 
@@ -226,6 +232,31 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
         _path("prohibitions", d.prohibition, "lift"),
         None,
     ),
+    consent_permits.PermitProposed: lambda d: (
+        "POST",
+        "/permits",
+        msgspec.to_builtins(
+            {
+                f: getattr(d, f)
+                for f in (
+                    *("owner", "data_set", "recipient", "purpose"),
+                    *("valid_from", "valid_until", "uses_max"),
+                )
+            }
+        ),
+    ),
+    consent_permits.PermitGranted: lambda d: (
+        "POST",
+        _path("permits", d.permit, "approve"),
+        {"terms": d.terms},
+    ),
+    consent_permits.PermitWithdrawn: lambda d: (
+        "POST",
+        _path("permits", d.permit, "withdraw"),
+        {"ground": d.ground},
+    ),
+    consent_permits.PermitUsed: lambda d: ("POST", _path("permits", d.permit, "uses"), _use(d)),
+    consent_permits.PermitUseDenied: lambda d: ("POST", _path("permits", d.permit, "uses"), _use(d)),
     consent.AccessDecided: lambda d: (
         "POST",
         "/decisions",

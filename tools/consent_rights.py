@@ -13,6 +13,7 @@ from salus.access.decisions import Answer, Question, inputs_of
 from salus.access.law import answer_of
 from salus.access.policy_files import read_policies
 from salus.access.state import Consent, PatientState, SubjectState
+from salus.events import permit_rights
 from salus.events.contexts.consent import Action, EmergencyReason
 from salus.events.fields import Purpose
 from salus.events.patient_rights import RIGHTS, Act, Concern, Relation
@@ -38,6 +39,16 @@ What the policies of the release say, and which of them; an operator may bring
 
 | who | read | write |
 |---|---|---|"""
+PERMITS_HEAD = """
+# Who may do what with a permit for research
+
+Generated from [`permit_rights.py`](../libs/events/src/salus/events/permit_rights.py), by which consent
+refuses; each cell is a test ([`test_permit_rights.py`](../tests/unit/consent/test_permit_rights.py)). What
+somebody is, is the first that fits, by what the key ring says now. A *no* is `not-permitted`, or
+`unknown-permit` to whoever may not see it; to a use it is a denial (`not-recipient`).
+Why: [decisions/a-permit-is-counted.md](decisions/a-permit-is-counted.md).
+
+"""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PATIENT, STEWARD, OTHER = "urn:uuid:00000000-0000-4000-8000-000000000000", "did:web:steward", "did:web:other"
 _POLICIES = CedarPolicies(read_policies(files("salus.access").joinpath("policies")))
@@ -105,7 +116,14 @@ CASES = (
 
 def section() -> str:
     """Return the text, from its heading on."""
-    return "\n".join([HEAD.rstrip("\n"), *_acts(), CASES_HEAD, *map(_row, CASES)]) + "\n"
+    return "\n".join([HEAD.rstrip("\n"), *_acts(), CASES_HEAD, *map(_row, CASES), *_permits()]) + "\n"
+
+
+def _permits() -> Iterator[str]:
+    yield PERMITS_HEAD + f"| act | {' | '.join(permit_rights.Relation)} |\n" + "|---" * 7 + "|"
+    for act in permit_rights.Act:
+        cells = (permit_rights.RIGHTS[act, relation] for relation in permit_rights.Relation)
+        yield f"| {act} | {' | '.join('yes' if given else 'no' for given in cells)} |"
 
 
 def _acts() -> Iterator[str]:

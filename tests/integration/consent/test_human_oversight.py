@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import httpx
 from tests.integration.consent.town import Town, signing
 
 from salus.access.policy_files import read_policies
@@ -13,6 +16,28 @@ from salus.access.policy_files import read_policies
 LEFT = (
     b'@id("left") @review("human") permit (principal, action, resource) unless { context has break_glass };'
 )
+
+
+async def research_of(town: Town, client: httpx.AsyncClient) -> list[str]:
+    """Have a permit proposed, approved, used once by two replicas that are asked at once, and withdrawn."""
+    told: list[str] = []
+    use = {"owner": town.hospital.did, "data_set": "cohort-1", "purpose": "HRESCH"}
+    until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    body = {**use, "recipient": town.researcher.did, "valid_until": until, "uses_max": 1}
+    await client.post("/prohibitions", json={"patient": town.pseudonym}, auth=signing(town.hospital))
+    made = (await client.post("/permits", json=body, auth=signing(town.hospital))).json()
+    url, terms = f"/permits/{made['permit']}", {"terms": made["terms"]}
+    own = await client.post(f"{url}/approve", json=terms, auth=signing(town.hospital))
+    approved = await client.post(f"{url}/approve", json=terms, auth=signing(town.reviewer))
+    about = {**use, "patient": town.pseudonym}
+    forbidden = await client.post(f"{url}/uses", json=about, auth=signing(town.researcher))
+    async with town.replica("other.db") as other:
+        asked = (one.post(f"{url}/uses", json=use, auth=signing(town.researcher)) for one in (client, other))
+        uses = [answer.json() for answer in await asyncio.gather(*asked)]
+    gone = await client.post(f"{url}/withdraw", json={"ground": "misused"}, auth=signing(town.operator))
+    told += [made["standing"], own.json()["code"], approved.json()["standing"], *forbidden.json()["reasons"]]
+    told += sorted((",".join(one["reasons"]) for one in uses), reverse=True)
+    return [*told, "gone" if gone.json()["standing"] == "withdrawn" else gone.text]
 
 
 async def test_an_access_waits_for_an_officer_and_is_allowed_by_asking_again(
@@ -36,6 +61,7 @@ async def test_an_access_waits_for_an_officer_and_is_allowed_by_asking_again(
         seen = (await client.get(url, auth=signing(town.clinician))).json()
         await client.post(f"/consents/{granted.json()['consent']}/revoke", auth=signing(town.hospital))
         after = await ask()
+        research = await research_of(town, client)
         names = [event.type.name.split(".")[2] for event in await town.events()]
 
     assert (waiting["allowed"], waiting["pending"], waiting["token"]) == (False, True, None)
@@ -46,6 +72,15 @@ async def test_an_access_waits_for_an_officer_and_is_allowed_by_asking_again(
     assert (allowed["allowed"], allowed["case"], bool(allowed["token"])) == (True, waiting["case"], True)
     assert (seen["reviewer"], seen["ground"]) == (town.officer.did, "needed")
     assert (after["allowed"], after["pending"]) == (False, False)
+    assert research == [
+        "proposed",
+        "not-permitted",
+        "granted",
+        "patient-forbids",
+        "permit-used-up",
+        "",
+        "gone",
+    ]
     assert names == [
         "consent-granted",
         "case-opened",
@@ -55,4 +90,5 @@ async def test_an_access_waits_for_an_officer_and_is_allowed_by_asking_again(
         "access-decided",
         "consent-revoked",
         "access-decided",
+        "access-prohibited",
     ]

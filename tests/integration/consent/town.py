@@ -47,6 +47,8 @@ class Town:
     colleague: LocalSigner
     officer: LocalSigner
     patient: LocalSigner
+    researcher: LocalSigner
+    reviewer: LocalSigner
     operator: LocalSigner
     pseudonym: str
 
@@ -123,8 +125,8 @@ async def founded_town(parts: Addresses, folder: Path) -> Town:
     await create_topics(parts.kafka_bootstrap, PLAN)
     network = NetworkFolder(folder)
     network.create(PLAN)
-    hospital, clinician, colleague, officer, patient = (
-        LocalSigner.from_seed(os.urandom(32)) for _ in range(5)
+    hospital, clinician, colleague, officer, patient, researcher, reviewer = (
+        LocalSigner.from_seed(os.urandom(32)) for _ in range(7)
     )
     pseudonym = patient_of(hospital.did)
     people: tuple[tuple[LocalSigner, RoleName], ...] = (
@@ -132,16 +134,19 @@ async def founded_town(parts: Addresses, folder: Path) -> Town:
         (colleague, "clinician"),
         (officer, "privacy-officer"),
         (patient, "patient"),
+        (researcher, "researcher"),
     )
     joined = [
         *founding(network.file),
         joining(hospital, by=network.signer("operator"), kind="member"),
         *(joining(who, by=hospital, roles=(role,), member=hospital.did) for who, role in people),
+        joining(reviewer, by=network.signer("operator"), roles=("ethics-reviewer",)),
     ]
     async with open_publisher(parts.kafka_bootstrap, network.signer("identity")) as publisher:
         await stated(publisher, joined)
     operator = network.signer("operator")
-    town = Town(parts, network, hospital, clinician, colleague, officer, patient, operator, pseudonym)
+    people_known = (hospital, clinician, colleague, officer, patient, researcher, reviewer, operator)
+    town = Town(parts, network, *people_known, pseudonym)
     await town.storage_says(
         SubjectRegistered(
             patient=pseudonym, steward=hospital.did, suite="s", key="k", public_key="p", request=UNASKED

@@ -57,7 +57,7 @@ def test_every_route_is_described_and_says_which_problems_it_answers(app: FastAP
         for method, operation in methods.items()
     ]
 
-    assert len(operations) == 30
+    assert len(operations) == 36
     for path, method, operation in operations:
         assert operation["description"], path
         if path in {"/fhir/metadata", "/.well-known/authzen-configuration"}:

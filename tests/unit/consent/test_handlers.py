@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 import jwt
 import pytest
@@ -29,6 +30,7 @@ from salus.consent.adapters.folded import (
     FoldedDecisions,
     FoldedFacts,
 )
+from salus.consent.adapters.folded_permits import PERMITS, FoldedPermits
 from salus.consent.adapters.freshness import Freshness
 from salus.consent.adapters.review_table import FoldedReviews
 from salus.consent.adapters.tokens import DecisionTokens
@@ -37,7 +39,7 @@ from salus.consent.domain.consents import Grant, Revoke
 from salus.consent.domain.policies import Founding
 from salus.consent.handlers import adopt_policies, execute, grant
 from salus.consent.ports import Claims, Limits, Policies, World
-from salus.contracts.contract import DECISIONS_MAX, NameTakenError
+from salus.contracts.contract import DECISIONS_MAX, Contract, NameTakenError
 from salus.contracts.queues import Queues
 from salus.contracts.testing.faults import Fault
 from salus.contracts.testing.memory import MemoryTopics
@@ -98,7 +100,8 @@ class Memory:
         self.keys: dict[str, KnownKey] = {}
         self.now = NOW
         self.parties = {party.did: party for party in parties}
-        self.topics = MemoryTopics([PATIENTS, SUBJECTS, DECISIONS], catalogue=CATALOGUE, faults=faults)
+        contracts: list[Contract[Any]] = [PATIENTS, SUBJECTS, DECISIONS, PERMITS]
+        self.topics = MemoryTopics(contracts, catalogue=CATALOGUE, faults=faults)
         if state is not None:
             self.topics.put(PATIENTS, PATIENT, state)
         self.topics.put(SUBJECTS, PATIENT, subject)
@@ -109,6 +112,8 @@ class Memory:
             facts=FoldedFacts(replica, replica, service=SERVICE),
             decisions=FoldedDecisions(replica, replica),
             reviews=FoldedReviews(replica, replica),
+            permits=replica.host(PERMITS),
+            permit_source=FoldedPermits(replica, replica),
             freshness=Freshness(age_s_max=60, clock=time.monotonic),
             statements=replica.writer,
             policies=self,

@@ -239,6 +239,8 @@ def test_whatever_makes_something_of_a_name_claims_it() -> None:
         "review-overdue",
         "case-opened",
         "case-decided",
+        "permit-proposed",
+        "permit-used",
         "subject-registered",
         "object-stored",
         "key-rotated",

@@ -242,6 +242,8 @@ def _require_signed(  # noqa: PLR0913  # a request, and what it is judged by
     party = ring.parties.get(request.by)
     if party is None or request.behalf not in (None, party.member, party.did):
         raise _refused("the caller acts for no such member")
+    if event.type.asker is not None and not event.type.asker(data, ring.party_at(request.by, judged_at)):
+        raise _refused("who asked may not ask for this")
 
 
 def _require_in_session(

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from salus.events.event_types import EventData, EventType, Retention, Role, dataschema_of, declare, schema_of
+from salus.events.patient_rights import Somebody
 from salus.events.signed_request import VALUES_MAX, Asks, Form
 
 _F = TypeVar("_F", bound=Asks)
@@ -66,6 +67,7 @@ class Context:
         transfer: bool = False,
         report: bool = False,
         operators: Literal[0, 1, 2] = 0,
+        asker: Callable[[Any, Somebody], bool] | None = None,
     ) -> Callable[[_T], _T]:
         """Declare a class as the data of the event type `name`; its topic is the context's by default.
 
@@ -109,6 +111,7 @@ class Context:
                 report=report,
                 operators=operators,
                 decoder=msgspec.json.Decoder(cls),
+                asker=asker,
             )
             declare(entry)
             self.types.append(entry)

@@ -11,6 +11,7 @@ from typing import Any, Literal, dataclass_transform
 import msgspec
 
 from salus.events.fields import Sealed, portable
+from salus.events.patient_rights import Somebody
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 EXTENSIBLE = "x-salus-extensible"
@@ -64,7 +65,7 @@ class EventType:
     By these `salus.events.accountability` judges its request: an `unasked` one may be stated though nobody
     asked; a `transfer` may have begun long before; a `report` gives nobody anything, so a key that ended
     meanwhile does not hide it; for one with `operators` so many of them must have asked
-    (`salus.events.governance`).
+    (`salus.events.governance`); `asker` says whether who asks, as it was when the event was appended, may.
     """
 
     name: str
@@ -85,6 +86,7 @@ class EventType:
     operators: Literal[0, 1, 2]
     decoder: msgspec.json.Decoder[EventData] = field(compare=False)
     objection: Callable[[Any], str | None] | None = field(default=None, compare=False, repr=False)
+    asker: Callable[[Any, Somebody], bool] | None = field(default=None, compare=False, repr=False)
 
     @property
     def summary(self) -> str:

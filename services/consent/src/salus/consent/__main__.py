@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from salus.consent.adapters.folded import DECISIONS, PATIENTS, POLICIES, POLICY_TEXTS, REVIEW, SUBJECTS
+from salus.consent.adapters.folded_permits import PERMITS
 from salus.consent.composition import adopt, checks, install, open_world, tasks
 from salus.consent.settings import Settings
 from salus.contracts.service import ContractService, run
@@ -10,7 +11,7 @@ from salus.contracts.service import ContractService, run
 SERVICE = ContractService(
     package="salus.consent",
     settings=Settings,
-    folds=(PATIENTS, POLICIES, POLICY_TEXTS, SUBJECTS, DECISIONS),
+    folds=(PATIENTS, POLICIES, POLICY_TEXTS, SUBJECTS, DECISIONS, PERMITS),
     reactors=(REVIEW,),
     open=open_world,
     adopt=adopt,

@@ -22,6 +22,7 @@ from salus.consent.adapters.folded import (
     FoldedDecisions,
     FoldedFacts,
 )
+from salus.consent.adapters.folded_permits import PERMITS, FoldedPermits
 from salus.consent.adapters.freshness import Freshness
 from salus.consent.adapters.policy_sets import FoldedPolicySets
 from salus.consent.adapters.release import contract_digest, policies_folder
@@ -56,6 +57,8 @@ async def open_world(around: Dependencies[Settings]) -> World:
         facts=FoldedFacts(around.follower, around.store, service=around.signer.did),
         decisions=FoldedDecisions(around.follower, around.store),
         reviews=FoldedReviews(around.follower, around.store),
+        permits=around.host(PERMITS),
+        permit_source=FoldedPermits(around.follower, around.store),
         freshness=Freshness(age_s_max=around.settings.state_age_ms_max / 1000, clock=time.monotonic),
         statements=around.writer,
         policies=FoldedPolicySets(around.host(POLICY_TEXTS)),

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from salus.access.actors import Actor
 from salus.access.decisions import Inputs, Verdict
 from salus.access.grants import GrantIndex
+from salus.access.permits import Permit
 from salus.access.state import PatientState, PolicyState, PolicyText, SubjectState
 from salus.consent.domain.kept_decisions import KeptDecision
 from salus.contracts.keyset import KeysetPage
@@ -96,6 +97,52 @@ class Reviews(Protocol):
 
     async def overdue(self, *, limit: int) -> KeysetPage:
         """Return the accesses of everybody that were called overdue."""
+
+
+class Permits(Protocol):
+    """The host of permits: executes commands on them, which take turns."""
+
+    def has_turns(self, aggregate: str) -> bool:
+        """Tell whether a command on the permit is under way, for which another one would wait."""
+
+    async def state(self, aggregate: str) -> Permit:
+        """Return a permit, with everything folded that was published before the call."""
+
+    async def states(self, aggregates: Collection[str]) -> Mapping[str, Permit]:
+        """Return these permits by id, as `state` does; none that nobody proposed."""
+
+    async def execute(
+        self,
+        aggregate: str,
+        decide: Callable[[Permit], Awaitable[EventData]],
+        *,
+        look: Callable[[], Awaitable[tuple[Permit, int]]] | None = None,
+    ) -> EventData:
+        """Decide, publish and return once the event has taken effect; raises Refusal or ProblemError."""
+
+
+@dataclass(frozen=True)
+class PermitFacts:
+    """What is known of a permit and of the patient that a question names, all at the same positions.
+
+    `version` is the one that a command on the permit expects. Of no patient nothing is known.
+    """
+
+    permit: Permit
+    version: int
+    state: PatientState
+    subject: SubjectState
+    positions: Mapping[Partition, int]
+
+
+class PermitSource(Protocol):
+    """Permits as they are folded; every answer includes all that was published before the question."""
+
+    async def known(self, permit: str, patient: str | None) -> PermitFacts:
+        """Return what is known now of a permit, and of the patient."""
+
+    async def page(self, party: str, *, status: str | None, after: str | None, limit: int) -> KeysetPage:
+        """Return the next permits that are a party's business; raises CursorError."""
 
 
 class Freshness(Protocol):
@@ -225,6 +272,8 @@ class World:
     facts: FactSource
     decisions: KeptDecisions
     reviews: Reviews
+    permits: Permits
+    permit_source: PermitSource
     freshness: Freshness
     statements: Statements
     policies: PolicySets

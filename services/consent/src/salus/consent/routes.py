@@ -10,6 +10,7 @@ from salus.consent import (
     cases_api,
     decision_api,
     fhir_api,
+    permits_api,
     policies_api,
     prohibitions_api,
     reviews_api,
@@ -27,6 +28,7 @@ def install_routes(
     app.include_router(cases_api.case_routes(shared))
     app.include_router(policies_api.policy_routes(shared))
     app.include_router(prohibitions_api.routes(shared))
+    app.include_router(permits_api.routes(shared))
     app.include_router(decision_api.routes(deciding))
     authzen_api.install(app, deciding, public_url=public_url)
     fhir_api.install(app, fhir)

@@ -71,6 +71,13 @@ def _alert(code: str, display: str) -> Pattern:
 
 
 _READ = Pattern(_REST, _rest("read"), _DESTINATION, _SOURCE, _RECIPIENT, "Read")
+_AUTHORIZED = Pattern(
+    _ALERT,
+    _coding(_BALP_CODES + "AuthZsubType", "AuthZ-Consent"),
+    _APPLICATION,
+    _coding(_TERMINOLOGY + "extra-security-role-type", "authserver"),
+    _RECIPIENT,
+)
 _PATTERNS = {
     Activity.RECORDED: _create(),
     Activity.STORED: _create(),
@@ -80,6 +87,9 @@ _PATTERNS = {
     Activity.CONSENT_ENDED: _update(),
     Activity.ACCESS_PROHIBITED: _create(),
     Activity.PROHIBITION_LIFTED: _update(),
+    Activity.PERMIT_PROPOSED: _create(),
+    Activity.PERMIT_GRANTED: _update(),
+    Activity.PERMIT_WITHDRAWN: _update(),
     Activity.GLASS_REVIEWED: _update(),
     Activity.ACCESS_UNJUSTIFIED: _update(),
     Activity.CASE_OPENED: _create(),
@@ -88,13 +98,8 @@ _PATTERNS = {
     Activity.READ: _READ,
     Activity.READ_REFUSED: _READ,
     Activity.ERASED: Pattern(_REST, _rest("delete"), _APPLICATION, _CUSTODIAN, _AUTHOR, "Delete"),
-    Activity.DECIDED: Pattern(
-        _ALERT,
-        _coding(_BALP_CODES + "AuthZsubType", "AuthZ-Consent"),
-        _APPLICATION,
-        _coding(_TERMINOLOGY + "extra-security-role-type", "authserver"),
-        _RECIPIENT,
-    ),
+    Activity.PERMIT_USED: _AUTHORIZED,
+    Activity.DECIDED: _AUTHORIZED,
     Activity.GLASS_BROKEN: _alert("110127", "Emergency Override Started"),
     Activity.RULES_CHANGED: _alert("110129", "Security Configuration"),
     Activity.PARTY_CREATED: _alert("110137", "User Security Attributes Changed"),

@@ -55,6 +55,10 @@ _SHAPES = {
     Activity.CONSENT_ENDED: Shape(3004, 11, "Deactivate"),
     Activity.ACCESS_PROHIBITED: Shape(3004, 1, "Create"),
     Activity.PROHIBITION_LIFTED: Shape(3004, 3, "Update"),
+    Activity.PERMIT_PROPOSED: Shape(3004, 1, "Create"),
+    Activity.PERMIT_GRANTED: Shape(3004, 10, "Activate"),
+    Activity.PERMIT_WITHDRAWN: Shape(3004, 11, "Deactivate"),
+    Activity.PERMIT_USED: Shape(3003, 1, "Assign Privileges"),
     Activity.DECIDED: Shape(3003, 1, "Assign Privileges"),
     Activity.GLASS_BROKEN: Shape(3003, 1, "Assign Privileges"),
     Activity.GLASS_REVIEWED: Shape(3004, 3, "Update"),
@@ -288,6 +292,9 @@ _OF_POLICIES = frozenset(
         Activity.CONSENT_ENDED,
         Activity.ACCESS_PROHIBITED,
         Activity.PROHIBITION_LIFTED,
+        Activity.PERMIT_PROPOSED,
+        Activity.PERMIT_GRANTED,
+        Activity.PERMIT_WITHDRAWN,
         Activity.RULES_CHANGED,
     }
 )

@@ -15,6 +15,7 @@ _CODE = (
         (
             "domain/cases.py",
             "domain/consents.py",
+            "domain/permits.py",
             "domain/policies.py",
             "domain/prohibitions.py",
             "domain/rights.py",
@@ -33,6 +34,7 @@ _CODE = (
             "known_verdicts.py",
             "law.py",
             "parsed_policies.py",
+            "permits.py",
             "policy_check.py",
             "policy_files.py",
             "policy_slices.py",
