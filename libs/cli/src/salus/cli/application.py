@@ -77,6 +77,7 @@ COMMANDS = {
     "approve": Place("approvals:approve", "People and access"),
     "consent": Place("consents:app", "People and access"),
     "prohibition": Place("prohibitions:app", "People and access"),
+    "permit": Place("permits:app", "People and access"),
     "policy": Place("policies:app", "People and access"),
     "object": Place("storing:app", "People and access"),
     "storage": Place("bucket_verification:app", "Facts"),
