@@ -11,7 +11,7 @@ from hashlib import sha256
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.asking import UNASKED, calling
 
@@ -98,6 +98,8 @@ STEPS = st.lists(
 )
 
 
+@example(steps=[(0, len(BODY), True, True, None)])
+@example(steps=[(0, len(BODY), True, False, Fault.LATE)])
 @given(steps=STEPS)
 async def test_any_parts_crashes_and_repeats_give_the_bytes_that_were_sent_or_no_object(
     steps: list[tuple[int, int, bool, bool, Fault | None]],

@@ -81,7 +81,7 @@ class PartWriter:
                     await self._write(bytes(held[:size]), must_look=False)
                     del held[:size]
         except BrokenBodyError:
-            if len(held) and not self._ends_with(len(held)):
+            if held and not self._ends_with(len(held)):
                 await self._write(bytes(held), must_look=True)
             raise
         return await self._rest(bytes(held))
