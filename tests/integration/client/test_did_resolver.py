@@ -101,6 +101,7 @@ async def test_a_host_that_drips_is_left_at_the_deadline(stranger: Stranger) -> 
     "addresses",
     [
         ["127.0.0.1"],
+        ["192.0.0.192"],
         ["10.1.2.3"],
         ["192.168.0.1"],
         ["172.16.0.1"],

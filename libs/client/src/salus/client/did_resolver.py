@@ -35,6 +35,8 @@ _PORT_MAX = 65_535
 _NUMBER = re.compile(r"0(?:x[0-9a-f]*|[0-9]*)|[1-9][0-9]*")
 # RFC 6052: an address of IPv4 in the last 32 bits.
 _NAT64 = IPv6Network("64:ff9b::/96")
+# IANA's special-purpose addresses, where clouds have their metadata; Python takes most of them for public.
+_SPECIAL = IPv4Network("192.0.0.0/24")
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -140,6 +142,8 @@ def is_public(address: Address) -> bool:
             return is_public(within)
         if address.is_site_local:
             return False
+    elif address in _SPECIAL:
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
