@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Generator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from tests.unit.storage.conftest import HOSPITAL, PATIENT, Bench, limits_of
 from tests.unit.storage.test_api import client_of
 
 from salus.cli import resumable_put
 from salus.cli.exits import CommandError, Exit
-from salus.cli.resumable_put import FileSource, put_resumably, read_begun
+from salus.cli.resumable_put import Begun, FileSource, put_resumably, read_begun
 from salus.client import uploads
 from salus.client.bounded_http import bounded_client
 from salus.client.uploads import NewObject
@@ -102,3 +105,34 @@ def test_an_upload_of_a_file_that_changed_is_not_gone_on_with(tmp_path: Path) ->
         read_begun(resume, source, patient=PATIENT)
     with pytest.raises(CommandError, match="another file or patient"):
         read_begun(resume, FileSource(file, 2, source.changed_ns), patient="another")
+
+
+@pytest.mark.parametrize("url", ["http://elsewhere.example/uploads/1", "//elsewhere.example/uploads/1", ""])
+def test_a_file_that_names_another_address_sends_nothing_there(tmp_path: Path, url: str) -> None:
+    """Whoever could write to the file had the whole content, of a patient, sent to an address of his."""
+    file, resume = tmp_path / "scan", tmp_path / "state"
+    file.write_bytes(b"x")
+    source = FileSource.of(file)
+    resume.write_bytes(msgspec.json.encode(Begun(url, PATIENT, "o-1", source.size, source.changed_ns)))
+
+    with pytest.raises(CommandError, match="is no upload"):
+        read_begun(resume, source, patient=PATIENT)
+
+
+@pytest.mark.parametrize("after", [b"y" * 30, b"y" * 40, b"y" * 25])
+async def test_of_a_file_that_changes_the_last_bytes_are_not_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, after: bytes
+) -> None:
+    """They were sent, so that it was stored, half old and half new, and the command said that it was not."""
+    monkeypatch.setattr(resumable_put, "CHUNK_BYTES", 10)
+    file = tmp_path / "scan"
+    file.write_bytes(b"x" * 30)
+    source, sent = FileSource.of(file), b""
+
+    with suppress(CommandError):
+        async for piece in source.pieces(0):
+            sent += piece
+            file.write_bytes(after)
+            os.utime(file, ns=(0, source.changed_ns + 1))
+
+    assert 0 < len(sent) < source.size

@@ -16,7 +16,13 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.state import require_service
 from salus.cli.transfer_bar import transfer_bar
 from salus.client.bounded_http import bounded_client
-from salus.client.uploads import NewObject, ResumableUpload, UploadAwayError, UploadRefusedError
+from salus.client.uploads import (
+    NewObject,
+    ResumableUpload,
+    UploadAwayError,
+    UploadRefusedError,
+    require_place,
+)
 from salus.crypto.private_files import write_private
 from salus.devkit.platform import Platform
 from salus.events.accountability import TRANSFER_S_MAX
@@ -51,11 +57,18 @@ class FileSource:
         return cls(path, facts.st_size, facts.st_mtime_ns)
 
     async def pieces(self, start: int) -> AsyncIterator[bytes]:
-        """Yield its bytes from a place on; raises CommandError if it changed."""
+        """Yield its bytes from a place on; raises CommandError before the last ones if it changed."""
         with self.path.open("rb") as file:
-            file.seek(start)
+            read = file.seek(start)
             while piece := file.read(CHUNK_BYTES):
+                read += len(piece)
+                # With the last bytes it is stored.
+                if read >= self.size:
+                    self._require_same()
                 yield piece
+        self._require_same()
+
+    def _require_same(self) -> None:
         if FileSource.of(self.path) != self:
             raise CommandError(Exit.NO, "the file changed while it was sent; it is not stored")
 
@@ -66,7 +79,9 @@ def read_begun(resume: Path | None, source: FileSource, *, patient: str) -> Begu
         return None
     try:
         begun = msgspec.json.decode(resume.read_bytes(), type=Begun)
-    except (OSError, msgspec.MsgspecError) as error:
+        # To another address the whole file would go.
+        require_place(begun.url)
+    except (OSError, ValueError) as error:
         raise CommandError(Exit.USAGE, f"--resume: {resume} is no upload: remove it") from error
     if (begun.size, begun.changed_ns, begun.patient) != (source.size, source.changed_ns, patient):
         why = f"--resume: the upload in {resume} is of another file or patient, or the file changed since"

@@ -20,6 +20,7 @@ RETRIES_MAX = 8
 
 RETRY_S_MAX = 30.0
 CHUNK_BYTES = 256 * 1024
+_PLACES = "/uploads/"
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 # Of 409 and 502 these two say that no repeating helps; the upload is to be given up.
 _LASTING = frozenset({"object-exists", "upload-corrupt", "object-corrupt"})
@@ -72,10 +73,17 @@ class NewObject:
         )
 
 
+def require_place(url: str) -> None:
+    """Raise ValueError unless a text is where an upload goes on at storage, and leads nowhere else."""
+    if not url.startswith(_PLACES):
+        raise ValueError(f"an upload goes on below {_PLACES}, at no other address")
+
+
 @dataclass(frozen=True, slots=True)
 class ResumableUpload:
     """One upload at storage. `url` is where it goes on, also from another process: keep it, it is no secret.
 
+    It is empty before the upload has begun; one that is not below /uploads/ raises ValueError.
     `http` has storage's address as its base, and follows no redirects. `auth` signs each request without
     reading its body before. `decide` is asked for a decision token for each request that brings bytes, for a
     token is current for a minute; None: the caller acts for the patient's steward.
@@ -87,6 +95,11 @@ class ResumableUpload:
     decide: Callable[[], Awaitable[str]] | None = None
     tell: Callable[[int], None] = lambda _: None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    def __post_init__(self) -> None:
+        """Refuse an address of others: with an address as its base, `http` would send all bytes there."""
+        if self.url:
+            require_place(self.url)
 
     async def begin(self, new: NewObject, size: int) -> ResumableUpload:
         """Begin an upload of so many bytes, one at least, and return it; this one's `url` is not used.
@@ -101,7 +114,7 @@ class ResumableUpload:
         query = {"patient": new.patient, "object": new.object}
         answer = await self.http.post("/uploads", params=query, headers=headers, auth=self.auth)
         location = answer.headers.get("location", "")
-        if answer.status_code != HTTPStatus.CREATED or not location.startswith("/uploads/"):
+        if answer.status_code != HTTPStatus.CREATED or not location.startswith(_PLACES):
             raise UploadRefusedError(answer)
         return replace(self, url=location)
 
