@@ -20,6 +20,7 @@ from salus.access.decisions import Answer, Basis, Question, decided, inputs_dige
 from salus.access.grants import GrantIndex
 from salus.access.law import answer_of
 from salus.access.parsed_policies import PolicySetError
+from salus.access.permits import Permit, evolve_permit
 from salus.access.policy_check import usable
 from salus.access.policy_files import contents_of, digest_of
 from salus.access.state import (
@@ -34,12 +35,14 @@ from salus.access.state import (
 from salus.archive.body import ACCEPTED
 from salus.archive.columns import columns_of_body
 from salus.archive.decision_store import Change, DecisionStore, Place, is_before
+from salus.archive.permit_replay import StatedUse, ends_of_permit, is_allowed, moment_of, use_differences
 from salus.archive.replay import SealedBlock
 from salus.archive.replayed_decision import Changed, Difference, Outcome, Replayed, shown
 from salus.archive.served_requests import CONSENT_TOPIC, STORAGE_TOPIC
 from salus.archive.stated_times import IDENTITY_TOPIC, STATE_TOPICS, StatedTimes
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.consent import AccessDecided, PolicySetAdopted, PolicySetProposed
+from salus.events.contexts.consent_permits import PermitUsed, PermitUseDenied
 from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.events.effect import Applied, claims_of, effect_of
 from salus.events.envelope import Event, decode_event
@@ -61,6 +64,7 @@ COMPARED = (
     "pending",
     "epoch",
 )
+Decides = AccessDecided | PermitUsed | PermitUseDenied
 StatesPolicies = PolicySetAdopted | PolicySetProposed
 _TOPICS = frozenset({CONSENT_TOPIC, STORAGE_TOPIC})
 IDENTITY: Partition = IDENTITY_TOPIC, 0
@@ -78,6 +82,7 @@ class _Known:
     patient: PatientState = field(default_factory=PatientState)
     subject: SubjectState = field(default_factory=SubjectState)
     policies: PolicyState = field(default_factory=PolicyState)
+    permit: Permit = field(default_factory=Permit)
     grants: GrantIndex = field(default_factory=lambda: GrantIndex(PatientState()))
 
 
@@ -159,14 +164,14 @@ class DecisionReplay:
         except RejectedError:
             self.unread += 1
             return
-        if isinstance(event.data, AccessDecided):
-            if self._within(place.height, appended):
-                position = ends_of(event.data.state_positions).get(IDENTITY, 0)
-                self._store.add_decision(place, position=position, appended=appended.timestamp(), value=value)
-        elif event.type.changes:
-            self._take_change(place, event, value)
+        data = event.data
+        counts = not event.type.changes or self._take_change(place, event, value)
+        if isinstance(data, Decides) and counts and self._within(place.height, appended):
+            position = ends_of(data.state_positions).get(IDENTITY, 0)
+            self._store.add_decision(place, position=position, appended=appended.timestamp(), value=value)
 
-    def _take_change(self, place: Place, event: Event, value: bytes) -> None:
+    def _take_change(self, place: Place, event: Event, value: bytes) -> bool:
+        """Take a change, and tell whether it took effect: a use that did not allowed nobody anything."""
         topic, subject, data = place.topic, event.envelope.subject, event.data
         effect = effect_of(
             event,
@@ -176,12 +181,13 @@ class DecisionReplay:
             is_entitled=lambda: True,
         )
         if not isinstance(effect, Applied):
-            return
+            return False
         self._store.applied(topic, subject, version=effect.version, names=claims_of(event))
         if topic == CONSENT_TOPIC or isinstance(data, SubjectRegistered | SubjectErased):
             self._store.add_change(subject, (topic, place.partition), place.offset, value)
         if isinstance(data, StatesPolicies) and is_of_its_files(data):
             self._store.add_text(data.policy_set, value)
+        return True
 
     def results(
         self, ring_at: Callable[[int], KeyRing], *, other: CedarPolicies | None = None
@@ -198,15 +204,18 @@ class DecisionReplay:
         self, place: Place, event: Event, ring: KeyRing, other: CedarPolicies | None, *, appended: float
     ) -> Replayed:
         data = event.data
-        assert isinstance(data, AccessDecided)  # noqa: S101  # only these were kept
+        assert isinstance(data, Decides)  # noqa: S101  # only these were kept
         ends = ends_of(data.state_positions)
         beyond = sorted(at for at, end in ends.items() if end > self._reached.get(at, 0))
         if beyond:
             topic, partition = beyond[0]
             again = _Again(why=f"its state rests on records of {topic} {partition} that are in no block here")
         else:
-            again = self._again(event.envelope.source, data, ring, other)
-            if late := self._times.differences(data, ends, appended=appended):
+            if isinstance(data, AccessDecided):
+                again, at = self._again(event.envelope.source, data, ring, other), data.decided_at
+            else:
+                again, at = self._use_again(place, data, ring), moment_of(data)
+            if late := self._times.differences(at, ends, appended=appended):
                 again = replace(again, differences=(*late, *again.differences))
         return Replayed(
             outcome=again.outcome,
@@ -217,10 +226,7 @@ class DecisionReplay:
             partition=place.partition,
             offset=place.offset,
             event=event.envelope.id,
-            decision=data.decision,
-            allowed=data.allowed,
-            reasons=data.reasons,
-            policy_set=data.policy_set,
+            **_said(data),
             differences=again.differences,
             why=again.why,
             instead=again.instead,
@@ -272,6 +278,21 @@ class DecisionReplay:
             instead=Changed(instead.allowed, instead.reasons) if instead else None,
         )
 
+    def _use_again(self, place: Place, data: StatedUse, ring: KeyRing) -> _Again:
+        if (barred := _barred(ring, data.principal)) is not None:
+            return _Again((Difference("principal", data.principal, barred),))
+        ends = ends_of(data.state_positions)
+        permit = self._folded(data.permit, ends_of_permit(data, place, ends)).permit
+        of_patient = _Known([]) if data.patient is None else self._folded(data.patient, ends)
+        differences = use_differences(
+            data,
+            permit=permit,
+            asking=Asking.of(ring.caller(data.principal), data.request),
+            state=of_patient.patient,
+            subject=of_patient.subject,
+        )
+        return _Again(differences, is_whole=True)
+
     def _doubt(self, data: AccessDecided, ring: KeyRing) -> str | None:
         """Return what may explain a difference besides a false decision; it stays a difference."""
         if ring.lacking:
@@ -293,6 +314,7 @@ class DecisionReplay:
             known.patient = evolve(known.patient, data)
             known.subject = evolve_subject(known.subject, data)
             known.policies = evolve_policies(known.policies, data)
+            known.permit = evolve_permit(known.permit, data)
         if wanted != known.taken:
             known.taken, known.grants = wanted, GrantIndex(known.patient)
         return known
@@ -328,6 +350,16 @@ class DecisionReplay:
             return usable(files)
         except PolicySetError as error:
             return f"policy set {policy_set[:12]} cannot be used by this version: {error}"
+
+
+def _said(data: AccessDecided | StatedUse) -> dict[str, Any]:
+    """Return what a decision says, as a result repeats it; a permit follows no policy set."""
+    if isinstance(data, AccessDecided):
+        names = ("decision", "allowed", "reasons", "policy_set")
+        return {name: getattr(data, name) for name in names}
+    name = data.use if isinstance(data, PermitUsed) else data.permit
+    reasons = data.reasons if isinstance(data, PermitUseDenied) else ()
+    return {"decision": name, "allowed": is_allowed(data), "reasons": reasons, "policy_set": ""}
 
 
 def _barred(ring: KeyRing, did: str) -> str | None:

@@ -16,7 +16,6 @@ from salus.archive.entitlements import STATED_WITHIN_S
 from salus.archive.replayed_decision import Difference, shown
 from salus.archive.served_requests import CONSENT_TOPIC, STORAGE_TOPIC
 from salus.events.bearer import CLOCKS
-from salus.events.contexts.consent import AccessDecided
 from salus.events.contexts.identity import PartyRegistered
 from salus.events.event_types import type_of
 from salus.events.state_positions import Partition
@@ -48,7 +47,7 @@ class StatedTimes:
             self._store.reach(at, next_=reached[at], newest=self._newest[at])
 
     def differences(
-        self, said: AccessDecided, ends: Mapping[Partition, int], *, appended: float
+        self, decided_at: datetime, ends: Mapping[Partition, int], *, appended: float
     ) -> tuple[Difference, ...]:
         """Return in what a decision, appended then, is of another time than that at which it was stated.
 
@@ -57,8 +56,8 @@ class StatedTimes:
         found = []
         stated = datetime.fromtimestamp(appended, UTC)
         # The broker's clock and the service's: everybody judges with so much between them.
-        if abs(said.decided_at - stated) > CLOCKS:
-            found.append(Difference("decided_at", shown(said.decided_at), f"about {shown(stated)}"))
+        if abs(decided_at - stated) > CLOCKS:
+            found.append(Difference("decided_at", shown(decided_at), f"about {shown(stated)}"))
         for at in sorted(self._newest):
             least = self._store.reached(at, until=appended - STATED_WITHIN_S)
             if ends.get(at, 0) < least:
