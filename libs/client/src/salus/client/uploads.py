@@ -19,7 +19,6 @@ RETRIES_MAX = 8
 """So often in a row an upload is gone on with in vain; each byte that became durable begins a new row."""
 
 RETRY_S_MAX = 30.0
-CHUNK_BYTES = 256 * 1024
 _PLACES = "/uploads/"
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 # Of 409 and 502 these two say that no repeating helps; the upload is to be given up.
