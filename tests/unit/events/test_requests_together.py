@@ -45,6 +45,7 @@ from salus.events.canonical import Attributes, requested_attributes
 from salus.events.catalogue import Catalogue
 from salus.events.contexts import CATALOGUE, CONTEXTS
 from salus.events.contexts.consent import ConsentGranted, PolicySetAdopted, PolicySetProposed
+from salus.events.contexts.consent_permits import PermitProposed, PermitUsed
 from salus.events.contexts.identity import EventTypeProposed
 from salus.events.contexts.identity_login import ProviderAdded, SessionOpened
 from salus.events.contexts.storage import ObjectStored
@@ -63,8 +64,12 @@ needs_library = pytest.mark.skipif(
     reason="no C compiler, or a processor without vector lanes",
 )
 TYPES = [entry for entry in CATALOGUE.types() if issubclass(entry.data, RequestedData)]
-# What a media type may be no step can tell, nor what a policy's text or an issuer's address is.
-WITHOUT_PROGRAM = {ObjectStored, PolicySetAdopted, PolicySetProposed, ProviderAdded}
+# What a media type may be no step can tell, nor what a policy's text or an issuer's address is, nor whether
+# a number is within bounds of its own.
+WITHOUT_PROGRAM = {
+    *(ObjectStored, PolicySetAdopted, PolicySetProposed, ProviderAdded),
+    *(PermitProposed, PermitUsed),
+}
 GRANTED = next(entry for entry in TYPES if entry.data is ConsentGranted)
 TOKEN = make_bearer(
     MEMBER,
