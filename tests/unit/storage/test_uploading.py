@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.asking import UNASKED, calling
 
 from salus.crypto.errors import CryptoError
-from salus.crypto.upload_parts import UploadKey
+from salus.crypto.upload_parts import OVERHEAD_BYTES, UploadKey
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.contexts.storage import ObjectStored
 from salus.events.parties import Party
@@ -24,9 +24,10 @@ from salus.objects.errors import StoreAwayError
 from salus.objects.memory import Fault
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
+from salus.storage.handlers import upload_sweep
 from salus.storage.handlers.part_writing import BrokenBodyError, Digest, Patch
 from salus.storage.handlers.upload_parts import PARTS_FOLDER
-from salus.storage.handlers.upload_records import COMPLETED_FOLDER, OPEN_FOLDER
+from salus.storage.handlers.upload_records import COMPLETED_FOLDER, OPEN_FOLDER, Place, UploadId
 from salus.storage.handlers.upload_sweep import GRACE_S
 from salus.storage.handlers.uploading import NewUpload, Progress
 
@@ -174,8 +175,12 @@ async def test_a_part_that_was_altered_moved_or_dropped_makes_no_object(bench: B
     bench.objects.objects = {first: whole[first], third: whole[third]}
     with problem("offset-mismatch"):
         await sent(bench, upload, 2100, BODY[2100:])
+    behind_a_gap = await offset_of(bench, upload)
+    last = f"{first.rpartition('/')[0]}/{2100:016d}"
+    bench.objects.objects = {**whole, last: (bytes(len(BODY) - 2100 + OVERHEAD_BYTES), "1")}
 
-    assert await offset_of(bench, upload) == PART_BYTES, "what lies behind a gap does not count"
+    assert behind_a_gap == PART_BYTES, "what lies behind a gap does not count"
+    assert await offset_of(bench, upload) == 2100, "a plain client would take it for stored"
     assert not (await bench.topic.object(PATIENT, "o-1")).object
 
 
@@ -211,6 +216,63 @@ async def test_of_two_that_go_on_at_once_one_wins_and_no_byte_is_there_twice(ben
 
     assert [error.code for error in lost] == ["offset-mismatch"]
     assert await bench.read() == BODY
+
+
+async def test_who_meets_the_end_of_an_upload_is_told_to_ask_and_not_that_it_is_unknown(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy gave the last PATCH up, it was sent again, and the object was there: 404, begin again."""
+    upload = await begun(bench)
+    await sent(bench, upload, 0, BODY[:2500])
+    get = bench.objects.get
+
+    async def completed_first(key: str, *, bytes_max: int) -> bytes:
+        monkeypatch.setattr(bench.objects, "get", get)
+        await sent(bench, upload, 2500, BODY[2500:])
+        return await get(key, bytes_max=bytes_max)
+
+    monkeypatch.setattr(bench.objects, "get", completed_first)
+    with problem("offset-mismatch"):
+        await sent(bench, upload, 2500, BODY[2500:])
+    assert await offset_of(bench, upload) == len(BODY)
+
+    other = await begun(bench)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield BODY[:300]
+        await sent(bench, other, 0, BODY)
+
+    with problem("offset-mismatch"):
+        await bench.uploading.append(
+            other, Patch(PATIENT, "o-1", 0, slow()), caller=calling(HOSPITAL), token=None, at=NOW
+        )
+    assert await offset_of(bench, other) == len(BODY)
+
+    third, get = await begun(bench), bench.keys.get
+
+    async def completed_behind(key: str, *, bytes_max: int) -> bytes:
+        monkeypatch.setattr(bench.keys, "get", get)
+        try:
+            return await get(key, bytes_max=bytes_max)
+        finally:
+            await sent(bench, third, 0, BODY)
+
+    monkeypatch.setattr(bench.keys, "get", completed_behind)
+    assert await offset_of(bench, third) == len(BODY)
+
+
+async def test_a_sweep_that_has_much_to_remove_is_at_work_all_the_while(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some 60,000 parts took it longer than it may go without: no replica was ready."""
+    left: list[int] = []
+    monkeypatch.setattr(upload_sweep, "succeeded", lambda: left.append(len(kept(bench, PARTS_FOLDER))))
+    upload = await begun(bench)
+    await sent(bench, upload, 0, BODY[:2500])
+    await bench.records.destroy(Place.of(HOSPITAL.did, UploadId(upload, 0, len(BODY))))
+    await bench.upload_sweep.look_through()
+
+    assert left[-3:] == [2, 1, 0]
 
 
 async def test_a_right_that_ends_ends_the_upload_and_nobody_else_finds_it(bench: Bench) -> None:
@@ -271,6 +333,9 @@ async def test_what_does_not_fit_is_refused_with_its_code_and_changes_nothing(be
         await offset_of(bench, "../keys")
     with problem("too-large"):
         await begun(bench, replace(NEW, length=10_000_001))
+    with problem("too-large"):
+        # To complete or terminate others would help nobody.
+        await begun(bench, replace(NEW, length=100_001))
 
 
 async def test_a_party_has_so_many_uploads_open_and_each_expires_and_is_swept(bench: Bench) -> None:

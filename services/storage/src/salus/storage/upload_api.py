@@ -75,7 +75,7 @@ def _add_asking(router: APIRouter, desk: Desk, uploading: Uploading) -> None:
         headers = {
             "Tus-Version": VERSION,
             "Tus-Extension": EXTENSIONS,
-            "Tus-Max-Size": str(desk.limits.object_bytes_max),
+            "Tus-Max-Size": str(min(desk.limits.object_bytes_max, uploading.length_max)),
             "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
         }
         return Response(status_code=204, headers=headers)

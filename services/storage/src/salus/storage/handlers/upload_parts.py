@@ -46,14 +46,19 @@ class UploadParts:
     place: Place
 
     async def spans(self) -> list[Span]:
-        """Return the parts that follow each other from the beginning; what lies behind a gap is none."""
+        """Return the parts that follow each other from the beginning; what lies behind a gap is none.
+
+        Nor is what would reach the end: storage never keeps the last bytes as a part, so somebody else put it
+        there, and the offset must not say that the upload is an object.
+        """
         spans: list[Span] = []
         end = 0
         async for entry in self.store.list(self._folder, on_stray=lambda _: None):
-            if entry.key != self._name(end) or entry.size <= OVERHEAD_BYTES:
+            reached = end + entry.size - OVERHEAD_BYTES
+            if entry.key != self._name(end) or not end < reached < self.place.id.length:
                 break
-            spans.append(Span(end, end + entry.size - OVERHEAD_BYTES))
-            end = spans[-1].end
+            spans.append(Span(end, reached))
+            end = reached
         return spans
 
     async def add(self, data: bytes, *, start: int, key: UploadKey) -> None:
@@ -65,14 +70,17 @@ class UploadParts:
             raise offset_mismatch() from None
 
     async def content(self, spans: list[Span], *, key: UploadKey, tail: bytes) -> AsyncIterator[bytes]:
-        """Yield the bytes of the parts, then what was not stored; raises ProblemError before a wrong one."""
+        """Yield the bytes of the parts, then what was not stored; raises ProblemError before a wrong one.
+
+        One that went meanwhile is 409 `offset-mismatch`: another request completed or ended the upload.
+        """
         for span in spans:
             bytes_max = span.end - span.start + OVERHEAD_BYTES
             try:
                 sealed = await self.store.get(self._name(span.start), bytes_max=bytes_max)
                 data = await asyncio.to_thread(key.open, sealed, start=span.start)
             except NotFoundError:
-                raise unknown_upload() from None
+                raise offset_mismatch() from None
             except (CryptoError, TooLargeError):
                 raise upload_corrupt() from None
             if len(data) != span.end - span.start:

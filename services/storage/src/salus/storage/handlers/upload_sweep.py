@@ -72,16 +72,18 @@ class UploadSweep:
                 EXPIRED.inc()
             else:
                 number, size = number + 1, size + place.id.length
+            succeeded()
         OPEN.set(number)
         OPEN_BYTES.set(size)
-        succeeded()
         async for place in self.records.all_completed():
             if place.id.expires < before:
                 await self.records.forget(place)
+            succeeded()
         async for name in self._left():
             await self.objects.delete(name)
             PARTS_SWEPT.inc()
-        succeeded()
+            # To remove the parts of some large uploads takes longer than the task may go without.
+            succeeded()
 
     async def _left(self) -> AsyncIterator[str]:
         """Yield each part whose upload has no record: it had one before it had a part."""
@@ -90,5 +92,6 @@ class UploadSweep:
         async for name, place in stored_parts(self.objects):
             if place != last:
                 last, is_open = place, await self.records.is_open(place)
+                succeeded()
             if not is_open:
                 yield name

@@ -24,9 +24,9 @@ from salus.storage.handlers.damage import location
 from salus.storage.handlers.part_writing import PartWriter, Patch
 from salus.storage.handlers.standing import StandingView
 from salus.storage.handlers.storing import Storing, Upload, object_exists
-from salus.storage.handlers.tally import too_large
 from salus.storage.handlers.upload_parts import (
     PART_BYTES,
+    PARTS_MAX,
     UploadParts,
     offset_mismatch,
     unknown_upload,
@@ -108,6 +108,12 @@ class Uploading:
     clock: Callable[[], float] = time.monotonic
     part_bytes: int = PART_BYTES
 
+    @property
+    def length_max(self) -> int:
+        """How long an upload may be: what the operator allows, one party may have open, and parts can be."""
+        parts_bytes = PARTS_MAX * self.part_bytes
+        return min(self.storing.object_bytes_max, self.limits.open_bytes_of_one_max, parts_bytes)
+
     async def create(self, asked: NewUpload, *, caller: Caller, token: str | None, at: datetime) -> Progress:
         """Begin an upload. A crash after it was kept leaves one that nobody knows, and that expires.
 
@@ -115,8 +121,9 @@ class Uploading:
             Refusal: the contract says no; 409 `object-exists`.
             ProblemError: 413 `too-large`; 429 `too-many-uploads`, the party has too many open.
         """
-        if asked.length > self.storing.object_bytes_max:
-            raise too_large(self.storing.object_bytes_max)
+        if asked.length > self.length_max:
+            detail = f"Upload-Length: an upload has at most {self.length_max} bytes"
+            raise ProblemError(413, "too-large", detail)
         under = await self._under(caller, token, at)
         view = await self._require_right(under, patient=asked.patient, name=asked.object)
         if view.object.object and not may_compare(view.object, caller.party):
@@ -145,11 +152,11 @@ class Uploading:
             ProblemError: 404 `unknown-upload`, 410 `upload-expired`.
         """
         place = _place(caller_did, id_, at)
-        if (done := await self._completed(place, caller_did, patient=patient, name=name)) is not None:
-            return done
-        record = await self._record(place, patient=patient, name=name)
+        found = await self._found(place, caller_did, patient=patient, name=name)
+        if isinstance(found, Progress):
+            return found
         spans = await UploadParts(self.objects, place).spans()
-        return Progress(place.id, spans[-1].end if spans else 0, record.metadata)
+        return Progress(place.id, spans[-1].end if spans else 0, found.metadata)
 
     async def append(
         self, id_: str, patch: Patch, *, caller: Caller, token: str | None, at: datetime
@@ -158,7 +165,8 @@ class Uploading:
 
         Each part is durable before the next one is read on. A crash, or a connection that breaks, leaves the
         parts that were written, and the offset is their end. A crash while the object is made leaves the
-        offset where the last bytes begin; to send them again is harmless.
+        offset where the last bytes begin; to send them again is harmless. If another request completes the
+        upload meanwhile, this one is 409 `offset-mismatch`, and whoever asks for the offset is told.
 
         Raises:
             Refusal: the contract says no.
@@ -167,13 +175,13 @@ class Uploading:
         """
         did = caller.party.did
         place = _place(did, id_, at)
-        done = await self._completed(place, did, patient=patch.patient, name=patch.object)
-        if done is not None:
-            if patch.offset != done.offset:
+        found = await self._found(place, did, patient=patch.patient, name=patch.object)
+        if isinstance(found, Progress):
+            if patch.offset != found.offset:
                 raise offset_mismatch()
-            return done
+            return found
         under = await self._under(caller, token, at)
-        opened = await self._open(place, patch, under)
+        opened = await self._open(place, found, under)
         spans = await opened.parts.spans()
         if patch.offset != (spans[-1].end if spans else 0):
             raise offset_mismatch()
@@ -220,7 +228,8 @@ class Uploading:
             nonlocal due
             if must_look or self.clock() >= due:
                 if not await self.records.is_open(opened.place):
-                    raise unknown_upload()
+                    completed = await self.records.completed(opened.place)
+                    raise unknown_upload() if completed is None else offset_mismatch()
                 await self._require_right(under, patient=opened.record.patient, name=opened.record.object)
                 due = self.clock() + self.storing.recheck_s
 
@@ -235,14 +244,19 @@ class Uploading:
         require_may_store(view.subject, object=name, decision=under.decision, attempt=view.attempt)
         return view
 
-    async def _record(self, place: Place, *, patient: str, name: str) -> Record:
+    async def _found(self, place: Place, did: str, *, patient: str, name: str) -> Record | Progress:
+        """Return the record of an upload that is open, or the upload if it became an object.
+
+        The record is looked for first: who completes an upload keeps that, and only then destroys the record.
+        """
         record = await self.records.find(place)
+        if (done := await self._completed(place, did, patient=patient, name=name)) is not None:
+            return done
         if record is None or (record.patient, record.object) != (patient, name):
             raise unknown_upload()
         return record
 
-    async def _open(self, place: Place, patch: Patch, under: _Under) -> _Opened:
-        record = await self._record(place, patient=patch.patient, name=patch.object)
+    async def _open(self, place: Place, record: Record, under: _Under) -> _Opened:
         view = await self._require_right(under, patient=record.patient, name=record.object)
         key = await self._key(place, record, view)
         try:
