@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Generator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from salus.client.bounded_http import bounded_client
 from salus.client.uploads import NewObject
 
 NEW = NewObject(PATIENT, "o-1", "image/png")
+URL = f"/uploads/1?patient={PATIENT}&object=o-1"
 
 
 class Hospital(httpx.Auth):
@@ -93,27 +95,42 @@ async def test_a_second_run_goes_on_where_the_first_one_ended(
     assert not left
 
 
-def test_an_upload_of_a_file_that_changed_is_not_gone_on_with(tmp_path: Path) -> None:
-    file, resume = tmp_path / "scan", tmp_path / "state"
-    file.write_bytes(b"x")
+def test_an_upload_of_a_file_that_changed_or_is_another_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Files of one archive have one size and one time: half of each was stored as one object."""
+    file, twin, resume = tmp_path / "scan", tmp_path / "scan-2", tmp_path / "state"
+    for each in (file, twin):
+        each.write_bytes(each.name.ljust(9).encode())
+        os.utime(each, ns=(1, 1))
     source = FileSource.of(file)
-    resume.write_text(
-        f'{{"url":"/uploads/1","patient":"{PATIENT}","object":"o-1","size":2,"changed_ns":{source.changed_ns}}}'
-    )
+    resume.write_bytes(msgspec.json.encode(Begun.of(URL, NEW, source)))
 
-    with pytest.raises(CommandError, match="the file changed since"):
-        read_begun(resume, source, patient=PATIENT)
-    with pytest.raises(CommandError, match="another file or patient"):
-        read_begun(resume, FileSource(file, 2, source.changed_ns), patient="another")
+    assert read_begun(resume, source, patient=PATIENT) == Begun.of(URL, NEW, source)
+    for other, patient in (
+        (replace(source, size=2), PATIENT),
+        (replace(source, changed_ns=2), PATIENT),
+        (FileSource.of(twin), PATIENT),
+        (source, "another"),
+    ):
+        with pytest.raises(CommandError, match="of another file or patient, or the file changed since"):
+            read_begun(resume, other, patient=patient)
 
 
-@pytest.mark.parametrize("url", ["http://elsewhere.example/uploads/1", "//elsewhere.example/uploads/1", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://elsewhere.example{URL}",
+        f"//elsewhere.example{URL}",
+        "",
+        URL.replace("o-1", "o-2"),
+        URL.replace(PATIENT, "another"),
+    ],
+)
 def test_a_file_that_names_another_address_sends_nothing_there(tmp_path: Path, url: str) -> None:
     """Whoever could write to the file had the whole content, of a patient, sent to an address of his."""
     file, resume = tmp_path / "scan", tmp_path / "state"
     file.write_bytes(b"x")
     source = FileSource.of(file)
-    resume.write_bytes(msgspec.json.encode(Begun(url, PATIENT, "o-1", source.size, source.changed_ns)))
+    resume.write_bytes(msgspec.json.encode(Begun.of(url, NEW, source)))
 
     with pytest.raises(CommandError, match="is no upload"):
         read_begun(resume, source, patient=PATIENT)

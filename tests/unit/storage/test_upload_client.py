@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from salus.client.uploads import NewObject, ResumableUpload, UploadAwayError, UploadRefusedError
+from salus.client.uploads import (
+    NewObject,
+    ResumableUpload,
+    UploadAwayError,
+    UploadLengthError,
+    UploadRefusedError,
+)
 
 from .conftest import HOSPITAL, PATIENT, Bench, limits_of
 from .test_api import client_of
@@ -33,6 +39,14 @@ class Breaking:
             yield BODY[at : min(at + 300, end)]
         if end < len(BODY):
             await asyncio.sleep(3600)
+
+
+class Shorter(Breaking):
+    """As many bytes as are durable: an answer to the last of them is no receipt."""
+
+    @property
+    def size(self) -> int:
+        return 600
 
 
 class Line(httpx.AsyncBaseTransport):
@@ -75,6 +89,8 @@ async def test_what_came_before_a_break_is_not_sent_again_and_a_lost_answer_is_n
             other = await at.begin(NewObject(PATIENT, "o-2"), len(BODY))
             with pytest.raises(UploadAwayError) as away:
                 await other.send(Breaking([600] + [0] * 20))
+            with pytest.raises(UploadLengthError, match="has 2500 bytes, and the source 600"):
+                await other.send(Shorter([]))
             await other.terminate()
             with pytest.raises(UploadRefusedError) as gone:
                 await other.send(Breaking([]))

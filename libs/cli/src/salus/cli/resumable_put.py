@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import msgspec
@@ -20,7 +21,9 @@ from salus.client.uploads import (
     NewObject,
     ResumableUpload,
     UploadAwayError,
+    UploadLengthError,
     UploadRefusedError,
+    code_of,
     require_place,
 )
 from salus.crypto.private_files import write_private
@@ -30,31 +33,45 @@ from salus.events.did import LocalSigner
 
 CHUNK_BYTES = 256 * 1024
 GONE = frozenset({httpx.codes.NOT_FOUND, httpx.codes.GONE})
+# Codes of an upload that no going on completes any more.
+SPOILT = frozenset({"upload-corrupt", "too-many-parts"})
 
 
 class Begun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An upload that was begun, and which file it is of."""
+    """An upload that was begun, as what, and which file it is of."""
 
     url: str
     patient: str
     object: str
+    media_type: str
     size: int
     changed_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, url: str, new: NewObject, source: FileSource) -> Begun:
+        """Return an upload of a file as it is."""
+        facts = source.size, source.changed_ns, source.inode
+        return cls(url, new.patient, new.object, new.media_type, *facts)
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """The bytes of a file, which must not change while it is sent."""
+    """The bytes of a file, which must not change while it is sent.
+
+    Files that were unpacked together may all have one size and one time, so it is told by its inode as well.
+    """
 
     path: Path
     size: int
     changed_ns: int
+    inode: int
 
     @classmethod
     def of(cls, path: Path) -> FileSource:
         """Return a file as it is now."""
         facts = path.stat()
-        return cls(path, facts.st_size, facts.st_mtime_ns)
+        return cls(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
 
     async def pieces(self, start: int) -> AsyncIterator[bytes]:
         """Yield its bytes from a place on; raises CommandError before the last ones if it changed."""
@@ -79,11 +96,14 @@ def read_begun(resume: Path | None, source: FileSource, *, patient: str) -> Begu
         return None
     try:
         begun = msgspec.json.decode(resume.read_bytes(), type=Begun)
-        # To another address the whole file would go.
+        # To another address the whole file would go, and to another upload as another object.
         require_place(begun.url)
+        if parse_qs(urlsplit(begun.url).query) != {"patient": [begun.patient], "object": [begun.object]}:
+            raise ValueError("it is of another object")  # noqa: TRY301  # one answer to all that is wrong
     except (OSError, ValueError) as error:
         raise CommandError(Exit.USAGE, f"--resume: {resume} is no upload: remove it") from error
-    if (begun.size, begun.changed_ns, begun.patient) != (source.size, source.changed_ns, patient):
+    of = (begun.size, begun.changed_ns, begun.inode, begun.patient)
+    if of != (source.size, source.changed_ns, source.inode, patient):
         why = f"--resume: the upload in {resume} is of another file or patient, or the file changed since"
         raise CommandError(Exit.USAGE, f"{why}: remove {resume} to begin again")
     return begun
@@ -122,13 +142,14 @@ async def put_resumably(  # what is stored, as whom, and where it is kept how fa
                     shown = durable
 
                 upload = ResumableUpload(http, begun.url if begun else "", auth, decide, tell)
-                if begun is None or begun.object != new.object or await _is_gone(upload):
+                if begun is None or begun != Begun.of(begun.url, new, source) or await _is_gone(upload):
                     upload = await upload.begin(new, source.size)
-                    made = Begun(upload.url, new.patient, new.object, source.size, source.changed_ns)
-                    write_private(resume, msgspec.json.encode(made))
+                    write_private(resume, msgspec.json.encode(Begun.of(upload.url, new, source)))
                 answer = await upload.send(source)
     except UploadRefusedError as refused:
-        raise _told(refused.answer) from None
+        raise _told(refused.answer, resume) from None
+    except UploadLengthError as error:
+        raise CommandError(Exit.USAGE, f"--resume: {error}: remove {resume} to begin again") from None
     except (UploadAwayError, httpx.TransportError) as error:
         raise CommandError(Exit.NOT_RUNNING, f"storage does not answer: {error}; {later}") from error
     await asyncio.to_thread(resume.unlink, missing_ok=True)
@@ -146,6 +167,8 @@ async def _is_gone(upload: ResumableUpload) -> bool:
     return False
 
 
-def _told(answer: httpx.Response) -> CommandError:
+def _told(answer: httpx.Response, resume: Path) -> CommandError:
     error = refusal("storage", answer)
+    if code_of(answer) in SPOILT:
+        return CommandError(error.code, f"{error}; remove {resume} to begin again")
     return advised(error) if isinstance(error, RefusedError) else error

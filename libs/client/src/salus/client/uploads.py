@@ -41,6 +41,13 @@ class UploadAwayError(ClientError):
         self.offset = offset
 
 
+class UploadLengthError(ClientError):
+    """The upload has another length than the source: it is of other bytes, and none of these was sent."""
+
+    def __init__(self, length: str, size: int) -> None:
+        super().__init__(f"the upload has {length or 'no'} bytes, and the source {size}")
+
+
 class Source(Protocol):
     """The bytes of an object, which can be read from any place."""
 
@@ -124,10 +131,7 @@ class ResumableUpload:
             UploadRefusedError: there is no such upload, or not any more.
             httpx.TransportError: storage does not answer.
         """
-        answer = await self.http.head(self.url, headers=VERSION, auth=self.auth)
-        if answer.status_code != HTTPStatus.OK:
-            raise UploadRefusedError(answer)
-        return _offset_in(answer)
+        return _offset_in(await self._asked())
 
     async def send(self, source: Source) -> httpx.Response:
         """Send what is not durable yet, and go on after each break; return storage's last answer.
@@ -135,6 +139,7 @@ class ResumableUpload:
         The object is on the ledger then: `Salus-Receipt` in the answer is the query of its receipt.
 
         Raises:
+            UploadLengthError: the source has another length than the upload.
             UploadRefusedError: no repeating helps.
             UploadAwayError: storage was away for too long; call it again later.
         """
@@ -154,6 +159,12 @@ class ResumableUpload:
         if answer.status_code != HTTPStatus.NO_CONTENT:
             raise UploadRefusedError(answer)
 
+    async def _asked(self) -> httpx.Response:
+        answer = await self.http.head(self.url, headers=VERSION, auth=self.auth)
+        if answer.status_code != HTTPStatus.OK:
+            raise UploadRefusedError(answer)
+        return answer
+
     async def _tried(self, source: Source) -> tuple[int, httpx.Response | None]:
         """Go on once; return where it went on, and the answer if the object is stored.
 
@@ -161,7 +172,11 @@ class ResumableUpload:
         """
         offset = 0
         try:
-            offset = await self.offset()
+            asked = await self._asked()
+            offset = _offset_in(asked)
+            # Where a shorter source ends, a longer upload is no object yet.
+            if (length := asked.headers.get("upload-length", "")) != str(source.size):
+                raise UploadLengthError(length, source.size)
             self.tell(offset)
             answer = await self._sent(source, offset)
         except httpx.TransportError:
@@ -194,10 +209,11 @@ class ResumableUpload:
 
 def _may_pass(answer: httpx.Response) -> bool:
     """Tell whether the same may be taken later, or from another place on."""
-    return answer.status_code in _PASSING and _code_of(answer) not in _LASTING
+    return answer.status_code in _PASSING and code_of(answer) not in _LASTING
 
 
-def _code_of(answer: httpx.Response) -> str:
+def code_of(answer: httpx.Response) -> str:
+    """Return the code of a problem document; of what is none, nothing."""
     try:
         problem = answer.json()
     except ValueError:
