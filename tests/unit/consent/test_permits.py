@@ -175,6 +175,7 @@ def test_a_proposal_that_could_not_be_meant_is_refused(changes: Any, code: str) 
         propose(Permit(), a_proposal(**changes), actor=ACTORS[UNIVERSITY], at=NOW)
 
     assert refused.value.status == 422
+    assert refused.value.sentence.partition(":")[0] in {"recipient", "owner", "valid_from", "valid_until"}
 
 
 def test_a_permit_is_granted_and_withdrawn_once_and_by_its_terms() -> None:

@@ -266,7 +266,8 @@ def _require_not_withdrawn(permit: Permit) -> None:
 
 def _require_period(start: datetime, end: datetime, *, at: datetime) -> None:
     if not max(start, at) < end:
-        raise Refusal("invalid-period", "it ends before it begins, or is over already", status=422)
+        why = "valid_until: it ends before it begins, or is over already"
+        raise Refusal("invalid-period", why, status=422)
     if end - start > timedelta(days=PERIOD_DAYS_MAX):
         why = f"valid_until: a permit holds for at most {PERIOD_DAYS_MAX} days"
         raise Refusal("invalid-period", why, status=422)
