@@ -15,6 +15,7 @@ from tests.unit.events.test_permit_askers import PERMIT, REVIEWER, ledger_with_r
 
 from salus.access.permits import Permit, evolve_permit, terms_of
 from salus.archive.replayed_decision import Replayed
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent_permits import (
     PermitGranted,
     PermitUsed,
@@ -22,6 +23,7 @@ from salus.events.contexts.consent_permits import (
     PermitWithdrawn,
 )
 from salus.events.did import LocalSigner
+from salus.events.envelope import decode_event
 from salus.events.event_types import type_of
 from salus.events.state_positions import state_positions
 
@@ -45,9 +47,9 @@ class Study:
         self.state(PermitGranted(permit=PERMIT, terms=terms, request=UNASKED), REVIEWER)
 
     def use(self, by: LocalSigner = THIEF, **says: Any) -> None:
-        names = {"use": f"{len(self.ledger.records):020x}", **says}
         positions = state_positions(self.ledger.positions)
-        self.state(structs.replace(used(self.ledger, by), state_positions=positions, **names), by)
+        names = {"use": f"{len(self.ledger.records):020x}", "state_positions": positions, **says}
+        self.state(structs.replace(used(self.ledger, by), **names), by)
 
     def deny(self, *reasons: str, by: LocalSigner = THIEF, **says: Any) -> None:
         one = used(self.ledger, by)
@@ -110,6 +112,12 @@ def be_withdrawn(study: Study) -> None:
     study.use()
 
 
+def rest_on_what_follows(study: Study) -> Any:
+    """Return positions that would make it wait for blocks which may never come."""
+    positions = study.ledger.positions
+    return state_positions(positions | {("salus.consent.events", 0): 10**9})
+
+
 @pytest.mark.parametrize(
     ("act", "named"),
     [
@@ -123,6 +131,7 @@ def be_withdrawn(study: Study) -> None:
         (lambda study: study.use(number=7), ["number"]),
         (lambda study: study.use(used_at=study.ledger.now - timedelta(hours=1)), ["decided_at", "allowed"]),
         (lambda study: study.deny("permit-over"), ["allowed", "reasons"]),
+        (lambda study: study.use(state_positions=rest_on_what_follows(study)), ["state_positions"]),
     ],
 )
 async def test_a_use_that_does_not_follow_is_found(act: Callable[[Study], None], named: list[str]) -> None:
@@ -150,3 +159,28 @@ async def test_a_use_before_the_approval_and_one_without_effect_are_told_apart()
     assert [each.outcome for each in found] == ["differs"]
     assert fields(found[0]) == ["allowed", "reasons"]
     assert evolve_permit(Permit(), used(study.ledger, THIEF)) == Permit()
+
+
+async def test_a_denied_request_that_is_stated_as_a_use_hides_no_use_after_it() -> None:
+    """Case: the replay took it for a use, and so each real one for one that was stated too late."""
+    study = Study()
+    study.deny("permit-not-granted")
+    denied = decode_event(study.ledger.records[-1].value or b"", CATALOGUE).data
+    assert isinstance(denied, PermitUseDenied)
+    study.grant()
+    positions = state_positions(study.ledger.positions)
+    again = structs.replace(used(study.ledger, THIEF), request=denied.request, state_positions=positions)
+    versions = dict(study.ledger._versions)
+    study.ledger.now += timedelta(seconds=1)
+    study.ledger._publish(again, type_of(PermitUsed), PERMIT, None)
+    # No fold takes it: the denial has claimed the request.
+    study.ledger._versions = versions
+    study.use(use="1" * 20)
+    study.use(use="2" * 20, number=2)
+    found = await study.replayed()
+
+    assert [(each.outcome, each.decision) for each in found] == [
+        ("same", PERMIT),
+        ("same", "1" * 20),
+        ("differs", "2" * 20),
+    ]

@@ -165,13 +165,18 @@ class DecisionReplay:
             self.unread += 1
             return
         data = event.data
-        counts = not event.type.changes or self._take_change(place, event, value)
+        took_effect = self._take_effect(place, event, value)
+        # What changes nothing was told to somebody all the same.
+        counts = took_effect or not event.type.changes
         if isinstance(data, Decides) and counts and self._within(place.height, appended):
             position = ends_of(data.state_positions).get(IDENTITY, 0)
             self._store.add_decision(place, position=position, appended=appended.timestamp(), value=value)
 
-    def _take_change(self, place: Place, event: Event, value: bytes) -> bool:
-        """Take a change, and tell whether it took effect: a use that did not allowed nobody anything."""
+    def _take_effect(self, place: Place, event: Event, value: bytes) -> bool:
+        """Take what an event did, and tell whether it took effect: a use that did not allowed nothing.
+
+        What changes nothing claims names as well: a request for which a denial stands makes no use.
+        """
         topic, subject, data = place.topic, event.envelope.subject, event.data
         effect = effect_of(
             event,
@@ -182,7 +187,10 @@ class DecisionReplay:
         )
         if not isinstance(effect, Applied):
             return False
-        self._store.applied(topic, subject, version=effect.version, names=claims_of(event))
+        version = effect.version if event.type.changes else None
+        self._store.applied(topic, subject, version=version, names=claims_of(event))
+        if not event.type.changes:
+            return True
         if topic == CONSENT_TOPIC or isinstance(data, SubjectRegistered | SubjectErased):
             self._store.add_change(subject, (topic, place.partition), place.offset, value)
         if isinstance(data, StatesPolicies) and is_of_its_files(data):
@@ -207,7 +215,12 @@ class DecisionReplay:
         assert isinstance(data, Decides)  # noqa: S101  # only these were kept
         ends = ends_of(data.state_positions)
         beyond = sorted(at for at, end in ends.items() if end > self._reached.get(at, 0))
-        if beyond:
+        own = place.topic, place.partition
+        if ends.get(own, 0) > place.offset:
+            # It cannot rest on itself, nor on what followed: so much is false, whatever is sealed later.
+            said, follows = (f"{place.topic} {place.partition} before {n}" for n in (ends[own], place.offset))
+            again = _Again((Difference("state_positions", said, f"{follows} at most, where it stands"),))
+        elif beyond:
             topic, partition = beyond[0]
             again = _Again(why=f"its state rests on records of {topic} {partition} that are in no block here")
         else:

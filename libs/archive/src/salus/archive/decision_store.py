@@ -71,9 +71,10 @@ class DecisionStore:
         query = "SELECT 1 FROM claims WHERE topic = ? AND name = ?"
         return self._db.execute(query, (topic, _claim(name))).fetchone() is not None
 
-    def applied(self, topic: str, subject: str, *, version: int, names: Iterable[str]) -> None:
-        """Keep that a change took effect: the version after it, and the names that it claimed."""
-        self._db.execute("INSERT OR REPLACE INTO versions VALUES (?, ?, ?)", (topic, subject, version))
+    def applied(self, topic: str, subject: str, *, version: int | None, names: Iterable[str]) -> None:
+        """Keep that an event took effect: the version after it, if it is a change, and what it claimed."""
+        if version is not None:
+            self._db.execute("INSERT OR REPLACE INTO versions VALUES (?, ?, ?)", (topic, subject, version))
         rows = [(topic, _claim(name)) for name in names]
         self._db.executemany("INSERT OR IGNORE INTO claims VALUES (?, ?)", rows)
 
