@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -26,6 +27,9 @@ from salus.events.keyring import KeyRing
 from salus.events.state_positions import state_positions
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.refusal import Refusal
+
+# Whatever is done with a permit waits here, so that a withdrawal, which does not, waits for one of them.
+_QUEUE = "permit"
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ async def execute_permit(command: Command, *, actor: Asking, at: datetime, world
     crash after publishing leaves an event that is folded on the next start. Raises Refusal, or ProblemError
     409 `conflict`, or 429 if the account gave too many commands.
     """
-    (world.limits.revocations if isinstance(command, Withdraw) else world.limits.commands).take(actor)
+    withdraws = isinstance(command, Withdraw)
+    (world.limits.revocations if withdraws else world.limits.commands).take(actor)
 
     async def decided(permit: Permit) -> EventData:
         ring = await world.ring.catch_up()
@@ -60,10 +65,11 @@ async def execute_permit(command: Command, *, actor: Asking, at: datetime, world
         turn = max(at, world.now())
         return decide(permit, _as_found(command, ring), actor=as_known(actor, ring, at=turn), at=turn)
 
-    if world.permits.has_turns(command.permit):
+    if _is_taken(command.permit, world):
         # Who may not is refused at once, and keeps nobody waiting. Who may is asked again in their turn.
         await decided(await world.permits.state(command.permit))
-    await world.permits.execute(command.permit, decided)
+    async with nullcontext() if withdraws else world.queues.of(_QUEUE, command.permit):
+        await world.permits.execute(command.permit, decided)
     return await world.permits.state(command.permit)
 
 
@@ -118,10 +124,11 @@ async def use_permit(ask: Ask, *, actor: Asking, at: datetime, repeatable: bool,
             return event
 
         try:
-            if world.permits.has_turns(ask.permit):
+            if _is_taken(ask.permit, world):
                 # Who may not is denied at once, and keeps nobody waiting.
                 await decided((await look())[0])
-            event = await world.permits.execute(ask.permit, decided, look=look)
+            async with world.queues.of(_QUEUE, ask.permit):
+                event = await world.permits.execute(ask.permit, decided, look=look)
         except _DeniedError as denied:
             reservation.use()
             await world.statements.state(denied.event, subject=ask.permit)
@@ -135,9 +142,15 @@ async def use_permit(ask: Ask, *, actor: Asking, at: datetime, repeatable: bool,
     return Usage(permit, use=Use(event.use, event.number, event.used_at, event.patient))
 
 
+def _is_taken(permit: str, world: World) -> bool:
+    """Tell whether something is done with a permit here, for which another one would wait."""
+    return world.permits.has_turns(permit) or world.queues.has_any(_QUEUE, permit)
+
+
 async def _again(ask: Ask, *, actor: Asking, at: datetime, world: World) -> Usage:
     """Return the use that was counted under the caller's key, if it would be allowed now as well."""
-    known = await world.permit_source.known(ask.permit, ask.question.patient)
+    source = world.permit_source
+    known = await world.freshness.within(lambda: source.known(ask.permit, ask.question.patient))
     asked, _, turn = await _as_of_now(ask, known, actor=actor, at=at, world=world)
     found = found_use(known.permit, ask.use)
     reasons = {*reasons_against(known.permit, asked.question, at=turn)} - {"permit-used-up"}

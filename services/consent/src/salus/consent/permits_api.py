@@ -266,7 +266,10 @@ def _add_reads(router: APIRouter, api: Api) -> None:
     @router.get("/permits", responses=documented(400, 401, 403, 422, 429, 503))
     async def list_permits(
         *,
-        status: Annotated[Status | None, Query(description="Only those that are so.")] = None,
+        status: Annotated[
+            Status | None,
+            Query(description="Only those that are so; of proposals those that can still be approved."),
+        ] = None,
         after: Annotated[
             str | None,
             Query(max_length=CURSOR_CHARS_MAX, pattern=PLAIN, description="`next` of the page before."),
@@ -278,7 +281,7 @@ def _add_reads(router: APIRouter, api: Api) -> None:
         actor, at = actor_of(caller), api.now()
         source = world.permit_source
         try:
-            page = await source.page(listed_for(actor), status=status, after=after, limit=limit)
+            page = await source.page(listed_for(actor), status=status, after=after, limit=limit, at=at)
         except CursorError as error:
             raise ProblemError(400, "invalid-cursor", str(error)) from None
         found = await world.permits.states([row["permit"] for row in page.rows])

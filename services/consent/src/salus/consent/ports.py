@@ -141,8 +141,13 @@ class PermitSource(Protocol):
     async def known(self, permit: str, patient: str | None) -> PermitFacts:
         """Return what is known now of a permit, and of the patient."""
 
-    async def page(self, party: str, *, status: str | None, after: str | None, limit: int) -> KeysetPage:
-        """Return the next permits that are a party's business; raises CursorError."""
+    async def page(
+        self, party: str, *, status: str | None, after: str | None, limit: int, at: datetime
+    ) -> KeysetPage:
+        """Return the next permits that are a party's business; raises CursorError.
+
+        Of proposals those that can still be approved at that moment, if only proposals are asked for.
+        """
 
 
 class Freshness(Protocol):

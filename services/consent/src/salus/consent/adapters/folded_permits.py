@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, Table
 
@@ -22,6 +23,7 @@ from salus.events.contexts.consent_permits import (
     PermitUsed,
     PermitWithdrawn,
 )
+from salus.events.fields import microseconds
 
 _ORDER = ("ends_us", "permit")
 # One index for each way to narrow the list, so that a page costs its own rows.
@@ -70,9 +72,16 @@ class FoldedPermits:
             positions=ends,
         )
 
-    async def page(self, party: str, *, status: str | None, after: str | None, limit: int) -> KeysetPage:
-        """Return the next permits that are a party's business, the first to end first; raises CursorError."""
+    async def page(
+        self, party: str, *, status: str | None, after: str | None, limit: int, at: datetime
+    ) -> KeysetPage:
+        """Return the next permits that are a party's business, the first to end first; raises CursorError.
+
+        Nobody approves a proposal whose period has ended: among those that wait it is not listed.
+        """
         await self.follower.catch_up()
         where = {"party": party} | ({} if status is None else {"status": status})
         query = KeysetQuery(PERMIT_LIST, order=_ORDER, where=where)
+        if status == "proposed" and after is None:
+            after = query.cursor({"ends_us": microseconds(at), "permit": ""})
         return await self.store.read_page(query, after=after, limit=limit)
