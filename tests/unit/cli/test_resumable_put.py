@@ -95,6 +95,28 @@ async def test_a_second_run_goes_on_where_the_first_one_ended(
     assert not left
 
 
+@pytest.mark.parametrize(("length", "code"), [(2500, "upload-corrupt"), (2500, "too-many-parts"), (2600, "")])
+async def test_of_an_upload_that_cannot_go_on_it_is_said_how_to_begin_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, length: int, code: str
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "HEAD":
+            return httpx.Response(200, headers={"Upload-Offset": "0", "Upload-Length": str(length)})
+        return httpx.Response(502 if code == "upload-corrupt" else 413, json={"code": code})
+
+    file, resume = tmp_path / "scan", tmp_path / "state"
+    file.write_bytes(bytes(2500))
+    source, platform = FileSource.of(file), SimpleNamespace(network=None)
+    monkeypatch.setattr(resumable_put, "require_service", lambda *_: "http://storage")
+    monkeypatch.setattr(resumable_put, "signing", lambda *_, **__: Hospital())
+    line = httpx.MockTransport(answer)
+    monkeypatch.setattr(resumable_put, "bounded_client", partial(bounded_client, transport=line))
+    put: Any = partial(put_resumably, platform, platform)
+
+    with pytest.raises(CommandError, match=f"remove {resume} to begin again"):
+        await put(source, NEW, Begun.of(URL, NEW, source), resume, decide=None)
+
+
 def test_an_upload_of_a_file_that_changed_or_is_another_is_not_gone_on_with(tmp_path: Path) -> None:
     """Files of one archive have one size and one time: half of each was stored as one object."""
     file, twin, resume = tmp_path / "scan", tmp_path / "scan-2", tmp_path / "state"

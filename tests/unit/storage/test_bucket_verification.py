@@ -69,6 +69,8 @@ async def test_everything_that_is_wrong_is_named_and_a_stray_disturbs_nothing(er
         bench.objects.plant(stray, b"x")
     bench.objects.plant("c/left-by-a-crash", b"x")
     bench.objects.plant("_salus/probe/0", b"x")
+    bench.objects.plant(f"_uploads/{'0' * 32}/1790000000-9-{'0' * 32}/{0:016d}", b"x")
+    bench.objects.plant("_uploads/somebody/else", b"x")
     if erased:
         await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
     found = await findings_of(bench)
@@ -78,6 +80,7 @@ async def test_everything_that_is_wrong_is_named_and_a_stray_disturbs_nothing(er
         Finding("damaged", missing, "c", PATIENT, (Fault("object", "missing"),)),
         Finding("stray", "0 of a backup\\n"),
         Finding("stray", "zz/\\u202e"),
+        Finding("unnamed", "_uploads/somebody/else"),
         Finding("unnamed", "c/left-by-a-crash"),
     ]
 

@@ -66,6 +66,7 @@ async def test_an_upload_goes_on_where_it_stopped_and_is_an_object_in_the_end(
     last = await patched(client, url, 1300, BODY[1300:])
     done = await client.head(url)
     again = await patched(client, url, len(BODY), b"")
+    more = await patched(client, url, len(BODY), b"x")
     bench.tokens.grant("right")
     # Nobody undoes the coding.
     wanted = client.build_request("GET", "/objects/o-1", params={"patient": PATIENT}, headers=right())
@@ -83,6 +84,7 @@ async def test_an_upload_goes_on_where_it_stopped_and_is_an_object_in_the_end(
     assert before.status_code != 200
     assert [answer.status_code for answer in (last, again)] == [204, 204]
     assert last.headers["upload-offset"] == done.headers["upload-offset"] == str(len(BODY))
+    assert code(more) == (413, "too-large")
     assert last.headers["salus-receipt"] == again.headers["salus-receipt"]
     assert b"".join([piece async for piece in read.aiter_raw()]) == BODY
     assert (read.headers["content-type"], read.headers["content-encoding"]) == (
@@ -114,6 +116,7 @@ async def test_what_the_protocol_does_not_allow_is_a_problem_with_its_code(clien
         (400, "not-supported"): await client.post("/uploads", params=QUERY, headers=NEW, content=b"x"),
     }
     heads = [await client.head(each) for each in (stranger, unknown, "/uploads/x?" + url.partition("?")[2])]
+    split = await client.post("/uploads", params=QUERY, headers=NEW | {"Upload-Concat": "partial"})
     large = await client.post("/uploads", params=QUERY, headers={"Upload-Length": "10000001"})
     empty = await client.post("/uploads", params=QUERY, headers={"Upload-Length": "0"})
     # Those parts of the body that was too long were whole.
@@ -127,6 +130,7 @@ async def test_what_the_protocol_does_not_allow_is_a_problem_with_its_code(clien
         assert answer.headers["tus-resumable"] == "1.0.0"
     assert answers[412, "unsupported-version"].headers["tus-version"] == "1.0.0"
     assert [head.status_code for head in heads] == [404, 404, 404]
+    assert code(split) == (400, "not-supported"), "a part would be taken for the whole"
     assert code(large) == (413, "too-large")
     assert code(empty) == (422, "invalid-request")
     assert right_sum.headers["upload-offset"] == str(at + 10)

@@ -228,6 +228,8 @@ async def test_who_meets_the_end_of_an_upload_is_told_to_ask_and_not_that_it_is_
 
     async def completed_first(key: str, *, bytes_max: int) -> bytes:
         monkeypatch.setattr(bench.objects, "get", get)
+        # At another replica.
+        bench.uploading = replace(bench.uploading)
         await sent(bench, upload, 2500, BODY[2500:])
         return await get(key, bytes_max=bytes_max)
 
@@ -259,6 +261,28 @@ async def test_who_meets_the_end_of_an_upload_is_told_to_ask_and_not_that_it_is_
 
     monkeypatch.setattr(bench.keys, "get", completed_behind)
     assert await offset_of(bench, third) == len(BODY)
+
+
+async def test_last_bytes_that_come_twice_at_once_seal_the_object_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that waits for a minute made eight of a large object, at once."""
+    upload, put = await begun(bench), bench.objects.put_stream
+    sealed: list[str] = []
+    await sent(bench, upload, 0, BODY[:2500])
+
+    async def counted(key: str, chunks: AsyncIterator[bytes]) -> str:
+        sealed.append(key)
+        return await put(key, chunks)
+
+    monkeypatch.setattr(bench.objects, "put_stream", counted)
+    ends = await asyncio.gather(
+        *(sent(bench, upload, 2500, BODY[2500:]) for _ in range(3)), return_exceptions=True
+    )
+
+    assert sorted(isinstance(end, Progress) for end in ends) == [False, False, True]
+    assert len(sealed) == 1
+    assert await offset_of(bench, upload) == len(BODY)
 
 
 async def test_a_sweep_that_has_much_to_remove_is_at_work_all_the_while(

@@ -101,7 +101,7 @@ def read_begun(resume: Path | None, source: FileSource, *, patient: str) -> Begu
         if parse_qs(urlsplit(begun.url).query) != {"patient": [begun.patient], "object": [begun.object]}:
             raise ValueError("it is of another object")  # noqa: TRY301  # one answer to all that is wrong
     except (OSError, ValueError) as error:
-        raise CommandError(Exit.USAGE, f"--resume: {resume} is no upload: remove it") from error
+        raise CommandError(Exit.USAGE, f"--resume: {resume} is no upload: name another file") from error
     of = (begun.size, begun.changed_ns, begun.inode, begun.patient)
     if of != (source.size, source.changed_ns, source.inode, patient):
         why = f"--resume: the upload in {resume} is of another file or patient, or the file changed since"

@@ -44,6 +44,9 @@ def length_of(request: Request) -> int:
     """Return how long an upload will be; raises ProblemError 400 or 422."""
     if "upload-defer-length" in request.headers:
         raise ProblemError(400, "not-supported", "Upload-Defer-Length: the length is told at the beginning")
+    if "upload-concat" in request.headers:
+        # A part of what is to be put together would become the whole object.
+        raise ProblemError(400, "not-supported", "Upload-Concat: an object is one upload")
     length = _number(request, "Upload-Length")
     if length == 0:
         raise ProblemError(422, "invalid-request", "Upload-Length: an empty object is stored by PUT")

@@ -15,7 +15,7 @@ from salus.objects import Entry, NotFoundError, ObjectStore, Stray
 from salus.objects.probe import PROBE_PREFIX
 from salus.storage.handlers.damage import Fault
 from salus.storage.handlers.inspection import inspect
-from salus.storage.handlers.upload_parts import PARTS_FOLDER
+from salus.storage.handlers.upload_parts import place_of_part
 from salus.storage.ports import Facts, Inventory, Located, Vault
 
 SHOWN_CHARS_MAX = 200
@@ -127,10 +127,11 @@ class _Place:
 async def _keys(entries: AsyncIterator[Entry]) -> AsyncIterator[str]:
     """Yield the keys that objects may have; those that a start tries the store with are none.
 
-    Nor are the parts of uploads that are under way: what is left of them is swept, and none opens alone.
+    Nor are the parts of uploads that are under way: what is left of them is swept, and none opens alone. What
+    somebody put beside them is swept by nobody, and is named.
     """
     async for entry in entries:
-        if not entry.key.startswith((f"{PROBE_PREFIX}/", f"{PARTS_FOLDER}/")):
+        if not entry.key.startswith(f"{PROBE_PREFIX}/") and place_of_part(entry.key) is None:
             yield entry.key
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from salus.crypto.upload_parts import UploadKey
 from salus.runtime.problems import ProblemError
-from salus.storage.handlers.upload_parts import PARTS_MAX, UploadParts
+from salus.storage.handlers.upload_parts import PARTS_MAX, UploadParts, beyond_length
 
 
 class BrokenBodyError(Exception):
@@ -123,4 +123,4 @@ class PartWriter:
     def _require_room(self, size: int) -> None:
         length = self._parts.place.id.length
         if self.offset + size > length:
-            raise ProblemError(413, "too-large", f"Upload-Length: the upload has {length} bytes")
+            raise beyond_length(length)

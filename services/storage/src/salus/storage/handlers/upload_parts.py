@@ -104,16 +104,26 @@ class UploadParts:
 async def stored_parts(store: ObjectStore) -> AsyncIterator[tuple[str, Place]]:
     """Yield the name of each part of any upload, and which it is of."""
     async for entry in store.list(PARTS_FOLDER, on_stray=lambda _: None):
-        found = _PART.fullmatch(entry.key)
-        id_ = UploadId.parse(found["id"]) if found else None
-        if found and id_:
-            yield entry.key, Place(found["owner"], id_)
+        if (place := place_of_part(entry.key)) is not None:
+            yield entry.key, place
+
+
+def place_of_part(name: str) -> Place | None:
+    """Return which upload a part of this name is of; None if parts are not called so."""
+    found = _PART.fullmatch(name)
+    id_ = UploadId.parse(found["id"]) if found else None
+    return Place(found["owner"], id_) if found and id_ else None
 
 
 def offset_mismatch() -> ProblemError:
     """Return what is answered to who goes on at another place than where the upload is."""
     detail = "Upload-Offset: the upload is elsewhere, or somebody else goes on with it; ask with HEAD"
     return ProblemError(409, "offset-mismatch", detail)
+
+
+def beyond_length(length: int) -> ProblemError:
+    """Return what is answered to more bytes than the upload was to have."""
+    return ProblemError(413, "too-large", f"Upload-Length: the upload has {length} bytes")
 
 
 def unknown_upload() -> ProblemError:

@@ -7,10 +7,12 @@ stored as a part: they become the object together with what is stored, as the bo
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from weakref import WeakValueDictionary
 
 from salus.contracts.decision import Decision
 from salus.crypto.errors import CryptoError
@@ -28,6 +30,7 @@ from salus.storage.handlers.upload_parts import (
     PART_BYTES,
     PARTS_MAX,
     UploadParts,
+    beyond_length,
     offset_mismatch,
     unknown_upload,
 )
@@ -107,6 +110,7 @@ class Uploading:
     limits: UploadLimits
     clock: Callable[[], float] = time.monotonic
     part_bytes: int = PART_BYTES
+    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False)
 
     @property
     def length_max(self) -> int:
@@ -179,6 +183,8 @@ class Uploading:
         if isinstance(found, Progress):
             if patch.offset != found.offset:
                 raise offset_mismatch()
+            async for _ in patch.body:
+                raise beyond_length(place.id.length)
             return found
         under = await self._under(caller, token, at)
         opened = await self._open(place, found, under)
@@ -199,7 +205,9 @@ class Uploading:
             tail = await writer.streamed(patch.body)
         if tail is None:
             return Progress(place.id, writer.offset, opened.record.metadata)
-        stored = await self._complete(opened, tail, under)
+        # If a proxy gives the answer up, the last bytes come again: nothing is sealed twice at once for that.
+        async with self._turns.setdefault(place.name, asyncio.Lock()):
+            stored = await self._complete(opened, tail, under)
         return Progress(place.id, place.id.length, opened.record.metadata, stored)
 
     async def terminate(self, id_: str, *, caller_did: str, patient: str, name: str, at: datetime) -> None:
