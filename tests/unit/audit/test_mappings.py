@@ -28,6 +28,7 @@ from salus.audit.domain.ocsf import ocsf_of
 from salus.events.catalogue import Catalogue
 from salus.events.context import Context
 from salus.events.contexts import CATALOGUE
+from salus.events.contexts.consent_permits import PermitUsed
 from salus.events.contexts.identity import (
     MemberExpelled,
     MemberReinstated,
@@ -163,6 +164,25 @@ def test_a_decision_by_consent_is_in_the_consent_profile_of_balp() -> None:
     assert fhir["meta"]["profile"] == [PROFILES + "AuthZconsent"]
     assert [e["what"].get("identifier", {}).get("value") for e in fhir["entity"]] == [PATIENT, "c-1", "dec-1"]
     assert (ocsf["class_uid"], ocsf["privileges"], ocsf["status"]) == (3003, ["read:TREAT"], "Success")
+
+
+def test_a_use_of_a_permit_says_to_a_soc_by_which_one() -> None:
+    used = PermitUsed(
+        permit=f"permit-{'1' * 20}",
+        use="0" * 20,
+        owner="did:web:h.example",
+        data_set="cohort-1",
+        purpose="HRESCH",
+        principal=CLINICIAN,
+        number=1,
+        used_at=samples.NOON,
+        state_positions=(),
+        request=UNASKED,
+    )
+    ocsf, _ = check(_entry(used, samples.CONSENT))
+
+    assert ocsf["policy"]["name"] == used.permit
+    assert ocsf["authorizations"][0]["decision"] == "allow"
 
 
 def test_a_refused_decision_claims_no_profile_and_is_a_failure() -> None:

@@ -500,6 +500,7 @@ def _permit_used(data: consent_permits.PermitUsed) -> Facts:
         purpose=data.purpose,
         decision=data.use,
         consents=(data.permit,),
+        rules=(data.permit,),
         privileges=(f"read:{data.purpose}",),
     )
 
