@@ -82,9 +82,28 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_a_command_asks_for_what_it_says(
     words: list[str], lines: list[tuple[Any, ...]], asked: list[tuple[Any, ...]]
 ) -> None:
+    if words[0] == "withdraw":
+        ANSWERED["standing"] = "withdrawn"
     told = CliRunner().invoke(permits.app, words)
 
     assert (told.exit_code, asked) == (0, [("consent", *line) for line in lines]), told.output
+
+
+@pytest.mark.parametrize(
+    "words", [["approve", PERMIT, TERMS.digest], ["withdraw", PERMIT, "--ground", "other"]]
+)
+def test_nothing_is_called_done_that_the_answer_does_not_say(
+    words: list[str], asked: list[tuple[Any, ...]]
+) -> None:
+    ANSWERED["standing"] = "proposed"
+    unchanged = CliRunner().invoke(permits.app, words)
+    ANSWERED["standing"] = "granted"
+    granted = CliRunner().invoke(permits.app, words)
+    elsewhere = CliRunner().invoke(permits.app, [words[0], f"{PERMIT}/../x", *words[2:]])
+
+    assert isinstance(unchanged.exception, AnswerError)
+    assert granted.exit_code == (0 if words[0] == "approve" else 1)
+    assert (elsewhere.exit_code, len(asked)) == (2, 2)
 
 
 def test_a_proposal_names_all_terms_and_no_other_permit_is_taken_for_it(asked: list[tuple[Any, ...]]) -> None:

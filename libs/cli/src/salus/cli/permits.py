@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, get_args
 from urllib.parse import urlencode
@@ -21,7 +22,13 @@ from salus.cli.outputs import printing
 from salus.cli.service_answers import AnswerError, checked_answer, converted, read_answer
 from salus.cli.state import running_platform
 from salus.devkit.platform import Platform
-from salus.events.contexts.consent_permits import USES_MAX, PermitGround, ResearchPurpose, Terms
+from salus.events.contexts.consent_permits import (
+    PERMIT_ID_PATTERN,
+    USES_MAX,
+    PermitGround,
+    ResearchPurpose,
+    Terms,
+)
 from salus.events.did import LocalSigner
 
 PAGE = 50
@@ -63,11 +70,20 @@ class _Use(msgspec.Struct, frozen=True):
     left: int | None
 
 
+def read_permit(text: str) -> str:
+    """Return a permit's id, which becomes part of a path; raises BadParameter if it has not that form."""
+    if re.match(PERMIT_ID_PATTERN, text) is None:
+        raise typer.BadParameter(
+            f"{shown(text)} is no permit, which is permit-… as `salus permit list` prints it"
+        )
+    return text
+
+
 app = typer.Typer(no_args_is_help=True, help="Research on a data set: permits, and each use of them.")
 PURPOSES = Choices(get_args(ResearchPurpose))
 GROUNDS = Choices(get_args(PermitGround))
 STATUSES = Choices(("proposed", "granted", "withdrawn"))
-PermitArgument = Annotated[str, typer.Argument(help="The permit's id.", metavar="PERMIT")]
+PermitArgument = Annotated[str, typer.Argument(help="The permit's id.", metavar="PERMIT", parser=read_permit)]
 
 
 @app.command()
@@ -135,7 +151,7 @@ def approve(
     as_json: Json = False,
 ) -> None:
     """Grant a permit with the terms that were shown; as an ethics reviewer who acts for no member."""
-    _command(permit, "approve", {"terms": terms}, "granted", as_name, key, key_id, as_json=as_json)
+    _command(permit, "approve", {"terms": terms}, as_name, key, key_id, as_json=as_json)
 
 
 @app.command()
@@ -150,7 +166,7 @@ def withdraw(
     as_json: Json = False,
 ) -> None:
     """End a permit or a proposal at once; as its member, an ethics reviewer, the owner or an operator."""
-    _command(permit, "withdraw", {"ground": ground}, "withdrawn", as_name, key, key_id, as_json=as_json)
+    _command(permit, "withdraw", {"ground": ground}, as_name, key, key_id, as_json=as_json)
 
 
 @app.command("list")
@@ -292,7 +308,6 @@ def _command(  # what is asked, what follows, and by whom
     permit: str,
     verb: str,
     body: dict[str, str],
-    standing: str,
     as_name: str,
     key: Any,
     key_id: str | None,
@@ -307,7 +322,10 @@ def _command(  # what is asked, what follows, and by whom
     found = converted("consent", told, _Permit)
     if found.permit != permit or found.said.digest != body.get("terms", found.said.digest):
         raise AnswerError("consent", "it is about another permit or other terms")
+    # Of what was approved another one may have made an end a moment later; it is no proposal any more.
+    if found.standing == "proposed" or (verb == "withdraw" and found.standing != "withdrawn"):
+        raise AnswerError("consent", f"the permit is {found.standing}, as if nothing had been asked for")
     if as_json:
         emit(told)
     else:
-        out.print(f"{permit} is {standing}", highlight=False, soft_wrap=True)
+        out.print(f"{permit} is {found.standing}", highlight=False, soft_wrap=True)
