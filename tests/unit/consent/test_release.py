@@ -1,4 +1,4 @@
-"""What the contract's digest is of: all the code of consent that decides, and the tables of who may do what."""
+"""What the contract's digest is of: all the code of consent that decides, and who may do what."""
 
 from __future__ import annotations
 
