@@ -24,10 +24,9 @@ from salus.objects.errors import StoreAwayError
 from salus.objects.memory import Fault
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
-from salus.storage.handlers import upload_sweep
 from salus.storage.handlers.part_writing import BrokenBodyError, Digest, Patch
 from salus.storage.handlers.upload_parts import PARTS_FOLDER
-from salus.storage.handlers.upload_records import COMPLETED_FOLDER, OPEN_FOLDER, Place, UploadId
+from salus.storage.handlers.upload_records import COMPLETED_FOLDER, OPEN_FOLDER
 from salus.storage.handlers.upload_sweep import GRACE_S
 from salus.storage.handlers.uploading import NewUpload, Progress
 
@@ -201,6 +200,9 @@ async def test_a_record_that_was_altered_is_not_believed(bench: Bench) -> None:
     without = await offset_of(bench, upload)
     await bench.stored(b"other content")
     beside = await offset_of(bench, upload)
+    bench.keys.plant(f"{COMPLETED_FOLDER}/{place}", b"{")
+    await sent(bench, upload, 0, BODY[:100])
+    await bench.uploading.terminate(upload, caller_did=HOSPITAL.did, patient=PATIENT, name="o-1", at=NOW)
 
     assert (without, beside) == (0, 0), "only the ledger says that it is an object, and which"
 
@@ -216,87 +218,6 @@ async def test_of_two_that_go_on_at_once_one_wins_and_no_byte_is_there_twice(ben
 
     assert [error.code for error in lost] == ["offset-mismatch"]
     assert await bench.read() == BODY
-
-
-async def test_who_meets_the_end_of_an_upload_is_told_to_ask_and_not_that_it_is_unknown(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A proxy gave the last PATCH up, it was sent again, and the object was there: 404, begin again."""
-    upload = await begun(bench)
-    await sent(bench, upload, 0, BODY[:2500])
-    get = bench.objects.get
-
-    async def completed_first(key: str, *, bytes_max: int) -> bytes:
-        monkeypatch.setattr(bench.objects, "get", get)
-        # At another replica.
-        bench.uploading = replace(bench.uploading)
-        await sent(bench, upload, 2500, BODY[2500:])
-        return await get(key, bytes_max=bytes_max)
-
-    monkeypatch.setattr(bench.objects, "get", completed_first)
-    with problem("offset-mismatch"):
-        await sent(bench, upload, 2500, BODY[2500:])
-    assert await offset_of(bench, upload) == len(BODY)
-
-    other = await begun(bench)
-
-    async def slow() -> AsyncIterator[bytes]:
-        yield BODY[:300]
-        await sent(bench, other, 0, BODY)
-
-    with problem("offset-mismatch"):
-        await bench.uploading.append(
-            other, Patch(PATIENT, "o-1", 0, slow()), caller=calling(HOSPITAL), token=None, at=NOW
-        )
-    assert await offset_of(bench, other) == len(BODY)
-
-    third, get = await begun(bench), bench.keys.get
-
-    async def completed_behind(key: str, *, bytes_max: int) -> bytes:
-        monkeypatch.setattr(bench.keys, "get", get)
-        try:
-            return await get(key, bytes_max=bytes_max)
-        finally:
-            await sent(bench, third, 0, BODY)
-
-    monkeypatch.setattr(bench.keys, "get", completed_behind)
-    assert await offset_of(bench, third) == len(BODY)
-
-
-async def test_last_bytes_that_come_twice_at_once_seal_the_object_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A proxy that waits for a minute made eight of a large object, at once."""
-    upload, put = await begun(bench), bench.objects.put_stream
-    sealed: list[str] = []
-    await sent(bench, upload, 0, BODY[:2500])
-
-    async def counted(key: str, chunks: AsyncIterator[bytes]) -> str:
-        sealed.append(key)
-        return await put(key, chunks)
-
-    monkeypatch.setattr(bench.objects, "put_stream", counted)
-    ends = await asyncio.gather(
-        *(sent(bench, upload, 2500, BODY[2500:]) for _ in range(3)), return_exceptions=True
-    )
-
-    assert sorted(isinstance(end, Progress) for end in ends) == [False, False, True]
-    assert len(sealed) == 1
-    assert await offset_of(bench, upload) == len(BODY)
-
-
-async def test_a_sweep_that_has_much_to_remove_is_at_work_all_the_while(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some 60,000 parts took it longer than it may go without: no replica was ready."""
-    left: list[int] = []
-    monkeypatch.setattr(upload_sweep, "succeeded", lambda: left.append(len(kept(bench, PARTS_FOLDER))))
-    upload = await begun(bench)
-    await sent(bench, upload, 0, BODY[:2500])
-    await bench.records.destroy(Place.of(HOSPITAL.did, UploadId(upload, 0, len(BODY))))
-    await bench.upload_sweep.look_through()
-
-    assert left[-3:] == [2, 1, 0]
 
 
 async def test_a_right_that_ends_ends_the_upload_and_nobody_else_finds_it(bench: Bench) -> None:

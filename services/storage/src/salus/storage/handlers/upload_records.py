@@ -23,6 +23,7 @@ from salus.runtime.problems import ProblemError
 OPEN_FOLDER = "uploads"
 COMPLETED_FOLDER = "completed-uploads"
 RECORD_BYTES_MAX = 16 * 1024
+_NO_RECORD = (TooLargeError, msgspec.DecodeError)
 _R = TypeVar("_R", bound=msgspec.Struct)
 _ID = re.compile(r"(?P<expires>[0-9]{10})-(?P<length>[1-9][0-9]{0,15})-[0-9a-f]{32}", re.ASCII)
 _NAME = re.compile(r"[a-z-]+/(?P<owner>[0-9a-f]{32})/(?P<id>[^/]+)", re.ASCII)
@@ -113,16 +114,22 @@ class UploadRecords:
 
     async def find(self, place: Place) -> Record | None:
         """Return the record of an upload that is open; raises ProblemError 502 `upload-corrupt`."""
-        return await self._read(_open(place), Record)
+        try:
+            return await self._read(_open(place), Record)
+        except _NO_RECORD:
+            raise upload_corrupt() from None
 
     async def completed(self, place: Place) -> Completed | None:
-        """Return where the object is said to lie that an upload became."""
-        return await self._read(_completed(place), Completed)
+        """Return where the object is said to lie that an upload became; what is no record says nothing."""
+        try:
+            return await self._read(_completed(place), Completed)
+        except _NO_RECORD:
+            return None
 
     async def complete(self, place: Place, completed: Completed) -> None:
         """Keep that an upload became an object, and forget what opens its parts.
 
-        A crash in between leaves a record that expires.
+        A crash in between leaves a record, which goes when somebody asks for the upload, or expires.
         """
         await self.store.put(_completed(place), msgspec.json.encode(completed))
         await self.destroy(place)
@@ -165,8 +172,6 @@ class UploadRecords:
             return msgspec.json.decode(raw, type=kind)
         except NotFoundError:
             return None
-        except (TooLargeError, msgspec.DecodeError):
-            raise upload_corrupt() from None
 
 
 def upload_corrupt() -> ProblemError:

@@ -259,6 +259,9 @@ class Uploading:
         """
         record = await self.records.find(place)
         if (done := await self._completed(place, did, patient=patient, name=name)) is not None:
+            if record is not None:
+                # A crash came between the two.
+                await self.records.destroy(place)
             return done
         if record is None or (record.patient, record.object) != (patient, name):
             raise unknown_upload()
