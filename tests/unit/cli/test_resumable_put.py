@@ -106,7 +106,8 @@ async def test_of_an_upload_that_cannot_go_on_it_is_said_how_to_begin_again(
 
     file, resume = tmp_path / "scan", tmp_path / "state"
     file.write_bytes(bytes(2500))
-    source, platform = FileSource.of(file), SimpleNamespace(network=None)
+    source = FileSource.of(file)
+    platform: Any = SimpleNamespace(network=None)
     monkeypatch.setattr(resumable_put, "require_service", lambda *_: "http://storage")
     monkeypatch.setattr(resumable_put, "signing", lambda *_, **__: Hospital())
     line = httpx.MockTransport(answer)
