@@ -28,8 +28,8 @@ _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,15})", re.ASCII)
 _MEDIA_TYPE = re.compile(MEDIA_TYPE_PATTERN)
 
 
-def require_version(request: Request) -> None:
-    """Raise ProblemError 412 unless the client speaks this version of tus."""
+async def require_version(request: Request) -> None:
+    """Raise ProblemError 412 unless the client speaks this version of tus; it runs in the event loop."""
     if request.method == "OPTIONS":
         return
     if request.headers.get("tus-resumable") != VERSION:
