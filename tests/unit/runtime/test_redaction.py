@@ -69,7 +69,15 @@ async def test_a_trace_names_routes_and_nobody(service: str, exporter: InMemoryS
     assert PATIENT not in shown
     routes = {str((span.attributes or {}).get("http.route")).replace(":path}", "}") for span in spans}
     assert templates - {"/healthz", "/readyz", "/metrics"} <= routes <= templates | {"None"}
-    assert {span.name.split()[0] for span in spans} <= {"GET", "POST", "PUT", "DELETE"}
+    assert {span.name.split()[0] for span in spans} <= {
+        "DELETE",
+        "GET",
+        "HEAD",
+        "OPTIONS",
+        "PATCH",
+        "POST",
+        "PUT",
+    }
     # The errors are known by their kind.
     assert "RuntimeError" in shown
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from salus.events.parties import Party
 from salus.runtime import openapi
 from salus.runtime.auth import Caller
+from salus.runtime.fields import PLAIN
 from salus.runtime.problems import ProblemError, documented
 from salus.storage.api import OBJECT_ID, DecisionToken, Desk, PatientQuery
 from salus.storage.handlers.part_writing import BrokenBodyError, Digest, Patch
@@ -35,7 +36,7 @@ from salus.storage.tus_headers import (
     require_version,
 )
 
-UploadPath = Annotated[str, Path(max_length=128, description="The upload's id.")]
+UploadPath = Annotated[str, Path(max_length=128, pattern=PLAIN, description="The upload's id.")]
 ObjectQuery = Annotated[str, Query(pattern=OBJECT_ID, description="The id that the object will have.")]
 
 
