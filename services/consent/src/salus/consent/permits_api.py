@@ -55,7 +55,7 @@ DataSet = Annotated[
 ]
 
 
-class ProposalBody(CommandBody):
+class PermitProposalBody(CommandBody):
     """Which researcher may use which data set, for what, in which period and how often."""
 
     owner: Did = Field(description="The member whose data set it is.")
@@ -179,7 +179,7 @@ def _add_commands(router: APIRouter, api: Api) -> None:
 
     @router.post("/permits", status_code=201, responses=documented(401, 403, 409, 422, 429, 503))
     async def propose_permit(
-        body: ProposalBody, idempotency_key: IdempotencyKey = None, caller: Caller = commander
+        body: PermitProposalBody, idempotency_key: IdempotencyKey = None, caller: Caller = commander
     ) -> PermitView:
         """Propose that a researcher of yours may use a data set: by the member itself.
 
