@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from salus.access.actors import Asking
@@ -42,7 +43,7 @@ def use_differences(
     question = UseQuestion(asking, said.owner, said.data_set, said.purpose, said.patient)
     if said.patient is not None:
         barred = bar_of(question, state=state, subject=subject, at=at)
-        question = UseQuestion(asking, said.owner, said.data_set, said.purpose, said.patient, barred)
+        question = replace(question, barred=barred)
     reasons = reasons_against(permit, question, at=at)
     told: list[tuple[str, object, object]] = [("allowed", is_allowed(said), not reasons)]
     if isinstance(said, PermitUsed):

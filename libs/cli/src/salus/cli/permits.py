@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 from urllib.parse import urlencode
 
 import msgspec
@@ -19,7 +19,7 @@ from salus.cli.consents import denial, read_pseudonym
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import shown, shown_moment
 from salus.cli.outputs import printing
-from salus.cli.service_answers import AnswerError, checked_answer, converted, read_answer
+from salus.cli.service_answers import AnswerError, checked_answer, converted
 from salus.cli.state import running_platform
 from salus.devkit.platform import Platform
 from salus.events.contexts.consent_permits import (
@@ -32,6 +32,7 @@ from salus.events.contexts.consent_permits import (
 from salus.events.did import LocalSigner
 
 PAGE = 50
+_T = TypeVar("_T", bound=msgspec.Struct)
 
 
 class _Permit(msgspec.Struct, frozen=True):
@@ -124,9 +125,7 @@ def propose(
         "valid_until": until.isoformat(),
         "uses_max": uses,
     }
-    answer = asyncio.run(call(platform, "consent", "POST", "/permits", signer=signer, body=body))
-    stated = checked_answer("consent", answer.content, _Permit)
-    told = read_answer("consent", answer.content, _Permit)
+    stated, told = _asked(platform, "POST", "/permits", _Permit, signer=signer, body=body)
     wanted = structs.replace(
         told.said,
         **{name: body[name] for name in ("owner", "data_set", "recipient", "purpose", "uses_max")},
@@ -190,13 +189,10 @@ def list_permits(
     query = (
         {"limit": str(limit)} | ({"status": status} if status else {}) | ({"after": after} if after else {})
     )
-    path = f"/permits?{urlencode(query)}"
-    answer = asyncio.run(call(platform, "consent", "GET", path, signer=signer))
-    told = checked_answer("consent", answer.content, _Page)
+    told, page = _asked(platform, "GET", f"/permits?{urlencode(query)}", _Page, signer=signer)
     if as_json:
         emit(told)
         return
-    page = converted("consent", told, _Page)
     if not page.permits:
         err.print(f"{signer.did} is told of no such permit (--as)", soft_wrap=True)
     else:
@@ -230,8 +226,7 @@ def show(
 ) -> None:
     """Show what a permit says, and the digest of it that an approval names, which is computed here."""
     platform = running_platform()
-    told = _read(platform, permit, signer_of(platform, as_name, key, key_id))
-    found = converted("consent", told, _Permit)
+    told, found = _read(platform, permit, signer_of(platform, as_name, key, key_id))
     if as_json:
         emit(told)
         return
@@ -270,14 +265,10 @@ def use(
     """Ask for one use, as the recipient; exits with 1 if it is denied. The answer is an event either way."""
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
-    said = converted("consent", _read(platform, permit, signer), _Permit).said
+    said = _read(platform, permit, signer)[1].said
     body = {"owner": said.owner, "data_set": said.data_set, "purpose": said.purpose}
     body |= {"patient": patient} if patient else {}
-    answer = asyncio.run(
-        call(platform, "consent", "POST", f"/permits/{permit}/uses", signer=signer, body=body)
-    )
-    told = checked_answer("consent", answer.content, _Use)
-    found = converted("consent", told, _Use)
+    told, found = _asked(platform, "POST", f"/permits/{permit}/uses", _Use, signer=signer, body=body)
     if found.permit != permit:
         raise AnswerError("consent", "it is about another permit")
     if found.allowed:
@@ -294,14 +285,27 @@ def use(
     raise denial(found.reasons, found.explanation)
 
 
-def _read(platform: Platform, permit: str, signer: LocalSigner) -> dict[str, Any]:
+def _asked(
+    platform: Platform,
+    method: str,
+    path: str,
+    kind: type[_T],
+    *,
+    signer: LocalSigner,
+    body: dict[str, Any] | None = None,
+) -> tuple[dict[str, Any], _T]:
+    """Return what consent answers, as it was told and as it is read; raises AnswerError."""
+    answer = asyncio.run(call(platform, "consent", method, path, signer=signer, body=body))
+    told = checked_answer("consent", answer.content, kind)
+    return told, converted("consent", told, kind)
+
+
+def _read(platform: Platform, permit: str, signer: LocalSigner) -> tuple[dict[str, Any], _Permit]:
     """Return a permit as it is now, whose terms have the digest that the service names."""
-    answer = asyncio.run(call(platform, "consent", "GET", f"/permits/{permit}", signer=signer))
-    told = checked_answer("consent", answer.content, _Permit)
-    found = converted("consent", told, _Permit)
+    told, found = _asked(platform, "GET", f"/permits/{permit}", _Permit, signer=signer)
     if (found.permit, found.terms) != (permit, found.said.digest):
         raise AnswerError("consent", "it is about another permit, or its digest is not of its terms")
-    return told
+    return told, found
 
 
 def _command(  # what is asked, what follows, and by whom
@@ -316,10 +320,7 @@ def _command(  # what is asked, what follows, and by whom
 ) -> None:
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
-    path = f"/permits/{permit}/{verb}"
-    answer = asyncio.run(call(platform, "consent", "POST", path, signer=signer, body=body))
-    told = checked_answer("consent", answer.content, _Permit)
-    found = converted("consent", told, _Permit)
+    told, found = _asked(platform, "POST", f"/permits/{permit}/{verb}", _Permit, signer=signer, body=body)
     if found.permit != permit or found.said.digest != body.get("terms", found.said.digest):
         raise AnswerError("consent", "it is about another permit or other terms")
     # Of what was approved another one may have made an end a moment later; it is no proposal any more.
