@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 from hypothesis import settings
-from tests.effort import EXAMPLES
+from tests.effort import EXAMPLES, SAME_EXAMPLES
 from xdist.scheduler import LoadScopeScheduling
 
 from salus.crypto.scratch_folders import scratch_folder
@@ -32,7 +32,7 @@ GROUPED = frozenset({"deploy", "generators", "journey"})
 WITH_PLATFORMS = frozenset({"cli", "devkit", "examples", "keys"})
 
 # On loaded cores a deadline for one example is a coin toss; pytest's own timeout holds.
-settings.register_profile("salus", deadline=None, max_examples=EXAMPLES)
+settings.register_profile("salus", deadline=None, max_examples=EXAMPLES, derandomize=SAME_EXAMPLES)
 settings.load_profile("salus")
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import inspect
-from tests.unit.events.samples import PATIENT, SEALED, any_data, as_json, document, encoded, refusal_of
+from tests.unit.events.samples import PATIENT, SEALED, as_json, document, encoded, for_each_type, refusal_of
 
 from salus.events import canonical
 from salus.events.canonical import Attribute, Attributes, attributes_of, load
@@ -199,7 +199,7 @@ def test_every_type_of_the_catalogue_has_a_program() -> None:
 
 
 @needs_library
-@given(any_data(), st.integers(0, 10**6 - 1))
+@for_each_type(st.integers(0, 10**6 - 1))
 def test_every_plain_event_as_an_encoder_writes_it_is_read(data: Any, microsecond: int) -> None:
     time = datetime(2026, 11, 22, 12, tzinfo=UTC) + timedelta(microseconds=microsecond)
     value = encoded(data, time=time)
@@ -212,7 +212,7 @@ def test_every_plain_event_as_an_encoder_writes_it_is_read(data: Any, microsecon
         require_same(value, found)
 
 
-@given(any_data(), st.lists(EDITS, max_size=3))
+@for_each_type(st.lists(EDITS, max_size=3))
 def test_an_event_with_changed_bytes_is_read_only_if_it_is_valid(data: Any, edits: list[Edit]) -> None:
     value = encoded(data)
     for edit in edits:
@@ -223,7 +223,7 @@ def test_an_event_with_changed_bytes_is_read_only_if_it_is_valid(data: Any, edit
         require_same(value, found)
 
 
-@given(any_data(), st.data())
+@for_each_type(st.data())
 def test_an_event_with_another_value_somewhere_is_read_only_if_it_is_valid(
     data: Any, draw: st.DataObject
 ) -> None:

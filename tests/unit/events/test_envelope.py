@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker, ValidationError, validators
 from tests.asking import UNASKED
 from tests.unit.events import samples
-from tests.unit.events.samples import MEMBER, NOON, PATIENT, any_data, as_json, document, encoded, refusal_of
+from tests.unit.events.samples import (
+    MEMBER,
+    NOON,
+    PATIENT,
+    any_data,
+    as_json,
+    document,
+    encoded,
+    for_each_type,
+    refusal_of,
+)
 from tests.unit.ledger.test_json_reader import SUITE, content_of
 from tests.unit.ledger.test_times import VECTORS, Vector
 
@@ -75,7 +85,7 @@ def sealed_by(suite: str) -> bytes:
 LONG = "A" * SEALED_CHARS_MIN
 
 
-@given(any_data())
+@for_each_type()
 def test_what_is_encoded_is_decoded_to_the_same_data(data: Any) -> None:
     event = decode_event(encoded(data), CATALOGUE)
 
@@ -83,19 +93,19 @@ def test_what_is_encoded_is_decoded_to_the_same_data(data: Any) -> None:
     assert event.type is type_of(data)
 
 
-@given(any_data())
+@for_each_type()
 def test_every_encoded_event_is_a_cloudevent_by_the_specifications_own_schema(data: Any) -> None:
     CLOUDEVENTS.validate(as_json(encoded(data)))
 
 
-@given(any_data())
+@for_each_type()
 def test_what_is_encoded_satisfies_the_schema_file_of_its_type(data: Any) -> None:
     schema = json.loads(type_of(data).schema)
 
     Draft202012Validator(schema).validate(as_json(encoded(data))["data"])
 
 
-@given(any_data())
+@for_each_type()
 def test_another_writers_spacing_and_order_change_nothing(data: Any) -> None:
     value = encoded(data)
     rewritten = json.dumps(as_json(value), sort_keys=True, indent=1).encode()
@@ -310,7 +320,7 @@ LEAKY = st.sampled_from(
 )
 
 
-@given(any_data(), st.data())
+@for_each_type(st.data())
 def test_no_detail_quotes_what_was_sent(data: Any, drawn: st.DataObject) -> None:
     event = as_json(encoded(data))
     target, key = drawn.draw(st.sampled_from(_places(event)))
@@ -339,7 +349,7 @@ ODD = st.sampled_from(
 )
 
 
-@given(any_data(), st.data())
+@for_each_type(st.data())
 def test_the_schema_file_and_the_decoder_say_the_same(data: Any, drawn: st.DataObject) -> None:
     entry = type_of(data)
     event = as_json(encoded(data))

@@ -26,16 +26,18 @@ from tests.unit.events.samples import (
     OTHER_GOVERNOR,
     OTHER_MEMBER,
     PATIENT,
+    RESEARCHER,
+    REVIEWER,
     REVOKED,
     RING,
     SERVICES,
     STRANGER,
     SUSPENDED,
     Row,
-    any_data,
     as_json,
     document,
     encoded,
+    for_each_type,
     records_of,
     row,
     rows_of,
@@ -47,6 +49,7 @@ from salus.events.batch_judging import BatchJudging
 from salus.events.canonical import Attribute
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import AccessDecided, PolicySetAdopted
+from salus.events.contexts.consent_permits import PermitGranted, PermitUsed
 from salus.events.contexts.identity import EventTypeProposed, RoleGranted
 from salus.events.contexts.identity_login import SessionOpened
 from salus.events.contexts.network import TopicsRestored
@@ -77,7 +80,7 @@ def json_with(**changes: Any) -> bytes:
 
 
 # A session is asked for by an ID token: `test_sessions`.
-@given(any_data().filter(lambda data: not isinstance(data, SessionOpened)))
+@for_each_type(of=[entry for entry in CATALOGUE.types() if entry.data is not SessionOpened])
 def test_every_type_is_accepted_from_its_owner(data: Any) -> None:
     entry = type_of(data)
     signer = MEMBER if entry.owner == "member" else SERVICES[entry.owner]
@@ -93,7 +96,9 @@ def test_every_type_is_accepted_from_its_owner(data: Any) -> None:
 
 
 # Fields that say who asked.
-ASKERS = ("principal", "reviewer", "reader", "requested_by")
+ASKERS = ("principal", "reviewer", "reader", "requested_by", "proposer")
+# Whoever has a role that the type asks for; a member asks for the others.
+ASKING = {PermitGranted: REVIEWER, PermitUsed: RESEARCHER}
 
 
 def requested(data: Any, *, service: str) -> Any:
@@ -102,7 +107,9 @@ def requested(data: Any, *, service: str) -> Any:
         return data
     if not CATALOGUE.may_be_asked(type(data)):
         return msgspec.structs.replace(data, request=Request.of_service(service))
-    asked: dict[str, Any] = {name: MEMBER.did for name in ASKERS if name in data.__struct_fields__}
+    operators = type_of(data).operators
+    signer = GOVERNOR if operators else ASKING.get(type(data), MEMBER)
+    asked: dict[str, Any] = {name: signer.did for name in ASKERS if name in data.__struct_fields__}
     if isinstance(data, SubjectRegistered):
         asked["patient"] = patient_of(data.steward)
     if isinstance(data, EventTypeProposed):
@@ -112,9 +119,8 @@ def requested(data: Any, *, service: str) -> Any:
         # Nobody breaks the glass without having asked for it; each is asked for by itself.
         asked["break_glass"] = data.break_glass and data.emergency is not None
         asked |= {"item": None, "repeatable": False}
-    data, operators = msgspec.structs.replace(data, **asked), type_of(data).operators
     second = OTHER_GOVERNOR if operators > 1 else None
-    return truly_asked(data, GOVERNOR if operators else MEMBER, at=NOON, second=second)
+    return truly_asked(msgspec.structs.replace(data, **asked), signer, at=NOON, second=second)
 
 
 CONSENT = SERVICES["consent"]

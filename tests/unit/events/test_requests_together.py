@@ -19,16 +19,21 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.asking import NETWORK
+from tests.effort import tries
 from tests.unit.events.samples import (
+    ANY_TEXT,
     MEMBER,
     NOON,
     OTHER_MEMBER,
+    PLAIN_TEXT,
     RING,
     SERVICES,
+    Alphabet,
     Row,
     as_json,
     data_of,
     encoded,
+    for_each_type,
     records_of,
     row,
     subject_of,
@@ -51,7 +56,7 @@ from salus.events.contexts.identity_login import ProviderAdded, SessionOpened
 from salus.events.contexts.storage import ObjectStored
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
-from salus.events.event_types import type_of
+from salus.events.event_types import EventType, type_of
 from salus.events.jws_batch import signed_tokens
 from salus.events.recognizers import Mark
 from salus.events.requests import Request, RequestedData
@@ -88,17 +93,17 @@ REQUESTS = st.builds(
     body=BODIES,
     approval=st.none() | st.just(TOKEN),
 )
-DATA = st.builds(
-    lambda data, request: msgspec.structs.replace(data, request=request),
-    st.sampled_from(TYPES).flatmap(data_of),
-    REQUESTS,
-)
 
 
 def read(*values: bytes) -> Attributes:
     return requested_attributes(
         b"".join(values), array("Q", accumulate(map(len, values), initial=0)), CATALOGUE
     )
+
+
+def is_plain(value: bytes) -> bool:
+    """Tell whether nothing is escaped in an event's texts and no number is long."""
+    return value.isascii() and re.search(rb'\\[^"]|\x7f|[:,\[][0-9]{16}', value) is None
 
 
 def require_same_event(value: bytes, found: Attributes, at: int = 0) -> None:
@@ -124,21 +129,22 @@ def test_types_that_carry_a_request_have_programs() -> None:
 
 
 @needs_library
-@given(DATA)
-def test_every_plain_event_with_a_request_is_read(data: Any) -> None:
-    value = encoded(data)
+@for_each_type(REQUESTS, of=TYPES)
+def test_every_plain_event_with_a_request_is_read(data: Any, request: Request) -> None:
+    value = encoded(msgspec.structs.replace(data, request=request))
     found = read(value)
-    is_plain = value.isascii() and re.search(rb'\\[^"]|\x7f|[:,\[][0-9]{16}', value) is None
 
-    if is_plain and type(data) not in WITHOUT_PROGRAM:
+    if is_plain(value) and type(data) not in WITHOUT_PROGRAM:
         assert found.type_of(0) == type_of(data)
     if found.type_of(0) is not None:
         require_same_event(value, found)
 
 
-@given(DATA, st.lists(EDITS, max_size=3))
-def test_an_event_with_changed_bytes_is_read_only_if_it_is_valid(data: Any, edits: list[Any]) -> None:
-    value = encoded(data)
+@for_each_type(REQUESTS, st.lists(EDITS, max_size=3), of=TYPES)
+def test_an_event_with_changed_bytes_is_read_only_if_it_is_valid(
+    data: Any, request: Request, edits: list[Any]
+) -> None:
+    value = encoded(msgspec.structs.replace(data, request=request))
     for edit in edits:
         value = edited(value, edit)
     found = read(value)
@@ -147,11 +153,11 @@ def test_an_event_with_changed_bytes_is_read_only_if_it_is_valid(data: Any, edit
         require_same_event(value, found)
 
 
-@given(DATA, st.data())
+@for_each_type(REQUESTS, st.data(), of=TYPES)
 def test_an_event_with_another_value_somewhere_is_read_only_if_it_is_valid(
-    data: Any, draw: st.DataObject
+    data: Any, request: Request, draw: st.DataObject
 ) -> None:
-    value = encoded(data)
+    value = encoded(msgspec.structs.replace(data, request=request))
     path = draw.draw(st.sampled_from(places_in(as_json(value))))
     value = with_token(value, path, draw.draw(st.sampled_from(TOKENS)))
     found = read(value)
@@ -378,18 +384,29 @@ def stated(data: Any, edits: Sequence[Any] = (), **changes: Any) -> Row:
 
 # A type is proposed by a schema, and not by any text.
 # A session is asked for by an ID token: `test_sessions`.
-ASKED = st.sampled_from(
-    [entry for entry in TYPES if entry.data not in {EventTypeProposed, SessionOpened}]
-).flatmap(lambda entry: data_of(entry).map(lambda data: requested(data, service=SERVICES[entry.owner].did)))
-RECORDS = st.one_of(
-    st.builds(stated, ASKED),
-    st.builds(stated, ASKED, st.lists(EDITS, min_size=1, max_size=2)),
-    st.builds(stated, ASKED, signer=st.just(OTHER_MEMBER)),
-    st.builds(stated, ASKED, topic=st.just("salus.clinical.events")),
-    st.builds(stated, ASKED, key=st.just(b"another")),
-    st.builds(stated, ASKED, timestamp_ms=st.just(0)),
-    st.builds(stated, DATA),
-)
+ASKED = [entry for entry in TYPES if entry.data not in {EventTypeProposed, SessionOpened}]
+
+
+def asked_of(entry: EventType, alphabet: Alphabet = ANY_TEXT) -> st.SearchStrategy[Any]:
+    return data_of(entry, alphabet).map(lambda data: requested(data, service=SERVICES[entry.owner].did))
+
+
+def records_of_type(entry: EventType) -> st.SearchStrategy[Row]:
+    """Records as they are asked for, changed, of another signer, elsewhere, too late, unasked."""
+    asked = asked_of(entry)
+    unasked = st.builds(lambda data, by: msgspec.structs.replace(data, request=by), data_of(entry), REQUESTS)
+    return st.one_of(
+        st.builds(stated, asked),
+        st.builds(stated, asked, st.lists(EDITS, min_size=1, max_size=2)),
+        st.builds(stated, asked, signer=st.just(OTHER_MEMBER)),
+        st.builds(stated, asked, topic=st.just("salus.clinical.events")),
+        st.builds(stated, asked, key=st.just(b"another")),
+        st.builds(stated, asked, timestamp_ms=st.just(0)),
+        st.builds(stated, unasked),
+    )
+
+
+ANY_RECORDS = st.lists(st.sampled_from(ASKED).flatmap(records_of_type), max_size=3)
 
 
 def by_steps(rows: list[Row]) -> list[Event | RejectedError]:
@@ -410,33 +427,42 @@ def told(said: Any) -> Any:
     return said.data, msgspec.json.encode(said.envelope), said.envelope.time, said.type
 
 
-@pytest.mark.parametrize("way", ["compiled", "python"])
-@settings(max_examples=30)
-@given(rows=st.lists(RECORDS, max_size=6))
-def test_records_with_requests_are_judged_together_as_one_by_one(way: str, rows: list[Row]) -> None:
-    library = canonical._requested_reader(CATALOGUE) if way == "compiled" else None
-    with mock.patch.object(canonical, "_requested_reader", return_value=library):
-        said = [told(one) for one in by_steps(rows)]
+@pytest.mark.parametrize("entry", ASKED, ids=lambda entry: entry.name)
+def test_records_with_requests_are_judged_together_as_one_by_one(entry: EventType) -> None:
+    @settings(max_examples=tries(3, long=100))
+    @given(st.lists(records_of_type(entry), min_size=1, max_size=3), ANY_RECORDS)
+    def judged_together(of_type: list[Row], others: list[Row]) -> None:
+        rows = [*of_type, *others]
+        for library in {canonical._requested_reader(CATALOGUE), None}:
+            with mock.patch.object(canonical, "_requested_reader", return_value=library):
+                said = [told(one) for one in by_steps(rows)]
+            for found, record in zip(said, rows, strict=True):
+                one = verdict(record, at=appended_at(record.timestamp_ms))
+                assert found == told(one if isinstance(one, RejectedError) else one.event)
 
-    for found, record in zip(said, rows, strict=True):
-        one = verdict(record, at=appended_at(record.timestamp_ms))
-        assert found == told(one if isinstance(one, RejectedError) else one.event)
+    judged_together()
 
 
 @needs_library
-@settings(max_examples=30)
-@given(data=ASKED)
-def test_a_request_as_most_are_is_not_read_by_itself(data: Any) -> None:
-    record = stated(data)
-    assume(record.value is not None and read(record.value).type_of(0) is not None)
-    with (
-        mock.patch.object(judging, "decode_event", side_effect=AssertionError),
-        mock.patch.object(batch_judging, "read_bearer", side_effect=AssertionError),
-    ):
-        (said,) = by_steps([record])
+@pytest.mark.parametrize(
+    "entry", [entry for entry in ASKED if entry.data not in WITHOUT_PROGRAM], ids=lambda entry: entry.name
+)
+def test_a_request_as_most_are_is_not_read_by_itself(entry: EventType) -> None:
+    @settings(max_examples=tries(3, long=100))
+    @given(asked_of(entry, PLAIN_TEXT))
+    def read_together(data: Any) -> None:
+        record = stated(data)
+        assume(record.value is not None and is_plain(record.value))
+        with (
+            mock.patch.object(judging, "decode_event", side_effect=AssertionError),
+            mock.patch.object(batch_judging, "read_bearer", side_effect=AssertionError),
+        ):
+            (said,) = by_steps([record])
 
-    assert isinstance(said, Event)
-    assert record.value == msgspec.json.encode(said.envelope)
+        assert isinstance(said, Event)
+        assert record.value == msgspec.json.encode(said.envelope)
+
+    read_together()
 
 
 @pytest.mark.parametrize("holds", [True, False], ids=["holds", "does not hold"])

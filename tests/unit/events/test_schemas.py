@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
 from jsonschema import Draft7Validator, Draft202012Validator
 from tests.own_types import SEALED, schema_of
-from tests.unit.events.samples import MEMBER, any_data, as_json, encoded
+from tests.unit.events.samples import MEMBER, as_json, encoded, for_each_type
 
 from salus.events import asyncapi, schemas
 from salus.events.context import Context
@@ -145,7 +144,7 @@ def test_every_reference_of_the_document_leads_somewhere(document: Any) -> None:
             target = target[name]
 
 
-@given(any_data())
+@for_each_type()
 def test_every_event_is_as_the_document_says(data: Any) -> None:
     document = json.loads(asyncapi.document(CATALOGUE))
     value = encoded(data)

@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import NETWORK, UNASKED, proofs_of, truly_asked
-from tests.unit.events.samples import any_data
+from tests.unit.events.samples import for_each_type
 from tools.rights_document import FILE, render
 
 from salus.events.contexts import CATALOGUE
@@ -361,7 +360,7 @@ def test_what_no_party_may_be_joins_nowhere(changes: dict[str, Any], code: str) 
     assert ring.unentitled[0].code == code
 
 
-@given(any_data().filter(lambda data: type_of(data).owner == "identity"), st.data())
+@for_each_type(st.data(), of=[entry for entry in CATALOGUE.types() if entry.owner == "identity"])
 def test_the_fold_says_something_of_everything(data: Any, draw: st.DataObject) -> None:
     # One record that raises would stop all who fold the topic, for good.
     ring = ring_of(Target.PEOPLE, Act.ADD_KEY)
