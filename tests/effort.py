@@ -1,7 +1,7 @@
 """How much is tried: `make test` tries what fits between two commits, `make laws` far more, for hours.
 
-`make test` draws the same examples in each run of a tree, so that a commit is judged by what it changes and by
-no chance. `make laws` draws other ones each time: what it did not find today it may find tomorrow.
+`make test` draws the same examples in each run of a tree, so that a commit is judged by what it changes
+and by no chance. `make laws` draws other ones each time: what it did not find today it may find tomorrow.
 """
 
 from __future__ import annotations
