@@ -12,6 +12,7 @@ from tests.unit.storage.conftest import HOSPITAL, PATIENT, Bench
 from salus.events.contexts.storage import SubjectErased, SubjectKeyDestroyed
 from salus.objects import RefusedError
 from salus.storage.handlers import key_sweep
+from salus.storage.handlers import sweep as sweep_module
 from salus.storage.handlers.key_sweep import DESTROYED, LEFT, KeySweep
 
 
@@ -102,7 +103,7 @@ async def test_a_key_that_the_store_does_not_let_go_is_counted_and_said(
 
 async def test_a_store_that_is_away_ends_no_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = await with_a_thief()
-    monkeypatch.setattr(key_sweep, "RETRY_S_MAX", 0)
+    monkeypatch.setattr(sweep_module, "RETRY_S_MAX", 0)
     bench.keys.away = True
     running = asyncio.create_task(sweep_of(bench).run())
     for _ in range(10):

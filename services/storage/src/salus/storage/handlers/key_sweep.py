@@ -6,7 +6,6 @@ finds a key whose record is not true, for a thief of storage's key made it, and 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -16,12 +15,12 @@ from prometheus_client import Counter, Gauge
 from salus.messaging import MessagingError
 from salus.objects import ObjectsError
 from salus.runtime.database import DATABASE_AWAY
-from salus.runtime.supervisor import failed, resting, succeeded
+from salus.runtime.supervisor import succeeded
+from salus.storage.handlers.sweep import RETRY_S_MAX, Sweep
 from salus.storage.ports import Subjects, Vault
 
 # States are asked for so many patients at a time.
 PATIENTS_AT_ONCE = 500
-RETRY_S_MAX = 60.0
 
 DESTROYED = Counter(
     "salus_storage_keys_destroyed_late",
@@ -36,27 +35,21 @@ _log = structlog.get_logger()
 
 
 @dataclass
-class KeySweep:
+class KeySweep(Sweep):
     """Destroys keys that are recorded as destroyed, and counts those that the store does not let go."""
+
+    away = (ObjectsError, MessagingError, *DATABASE_AWAY)
+    waiting = "the bucket of keys is not looked through"
 
     facts: Subjects
     vault: Vault
     interval_s: float
     left: int = field(default=0, init=False)
 
-    async def run(self) -> None:
-        """Look through the bucket now and every `interval_s` seconds, until cancelled."""
-        while True:
-            try:
-                await self.look_through()
-            except (ObjectsError, MessagingError, *DATABASE_AWAY) as error:
-                failed(error)
-                _log.warning("the bucket of keys is not looked through", error=type(error).__name__)
-                await asyncio.sleep(min(self.interval_s, RETRY_S_MAX))
-            else:
-                succeeded()
-                with resting():
-                    await asyncio.sleep(min(self.interval_s, RETRY_S_MAX) if self.left else self.interval_s)
+    @property
+    def pause_s(self) -> float:
+        """A key that the store does not let go is looked for sooner."""
+        return min(self.interval_s, RETRY_S_MAX) if self.left else self.interval_s
 
     async def look_through(self) -> None:
         """Destroy every such key; a crash or an error leaves the rest to the next time.

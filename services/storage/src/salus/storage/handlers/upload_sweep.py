@@ -5,23 +5,21 @@ A crash leaves such, and so does who begins an upload and never ends it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-import structlog
 from prometheus_client import Counter, Gauge
 
 from salus.events.accountability import STATING_S_MAX, TRANSFER_S_MAX
 from salus.objects import ObjectsError, ObjectStore
-from salus.runtime.supervisor import failed, resting, succeeded
+from salus.runtime.supervisor import succeeded
+from salus.storage.handlers.sweep import Sweep
 from salus.storage.handlers.upload_parts import stored_parts
 from salus.storage.handlers.upload_records import Place, UploadRecords
 
 # A request that began before the end of an upload may still go on with it, by another clock.
 GRACE_S = TRANSFER_S_MAX + 2 * STATING_S_MAX
-RETRY_S_MAX = 60.0
 
 EXPIRED = Counter("salus_storage_uploads_expired", "Uploads that were not completed in their time.")
 PARTS_SWEPT = Counter(
@@ -32,31 +30,18 @@ OPEN_BYTES = Gauge(
     "salus_storage_uploads_open_bytes", "How many bytes these will have together, if they are completed."
 )
 
-_log = structlog.get_logger()
-
 
 @dataclass
-class UploadSweep:
+class UploadSweep(Sweep):
     """Removes what is left of uploads, in constant memory."""
+
+    away = (ObjectsError,)
+    waiting = "what is left of uploads is not removed"
 
     records: UploadRecords
     objects: ObjectStore
     now: Callable[[], datetime]
     interval_s: float
-
-    async def run(self) -> None:
-        """Look through the buckets now and every `interval_s` seconds, until cancelled."""
-        while True:
-            try:
-                await self.look_through()
-            except ObjectsError as error:
-                failed(error)
-                _log.warning("what is left of uploads is not removed", error=type(error).__name__)
-                await asyncio.sleep(min(self.interval_s, RETRY_S_MAX))
-            else:
-                succeeded()
-                with resting():
-                    await asyncio.sleep(self.interval_s)
 
     async def look_through(self) -> None:
         """Remove it; a crash or an error leaves the rest to the next time.
