@@ -30,7 +30,7 @@ def test_compose_accepts_the_file(compose: Run) -> None:
 
     assert result.returncode == 0, result.stderr
     services = json.loads(result.stdout)["services"]
-    assert set(services) == SERVICES | {"kafka", "minio", "setup"}
+    assert set(services) == SERVICES | {"kafka", "minio", "setup", "witness-state"}
     for name in SERVICES:
         assert services[name]["command"] == ["python", "-m", f"salus.{name}"]
         assert services[name]["environment"]["SALUS_SERVICE_NAME"] == name
@@ -110,6 +110,39 @@ def test_everything_that_is_written_outlives_its_container(compose: Run) -> None
         assert all(str(Path(file).parent) in kept for file in written), name
 
 
+def test_the_witness_gets_a_state_once_and_none_when_it_was_lost(compose: Run, tmp_path: Path) -> None:
+    services = configured(compose)
+    made, witness = services["witness-state"], services["witness"]
+    state = Path(witness["environment"]["SALUS_STATE_FILE"])
+    places = {"/var/lib/salus": tmp_path / "witness", "/run/salus": tmp_path / "network"}
+    for folder in places.values():
+        folder.mkdir()
+
+    def here(word: str) -> str:
+        for place, folder in places.items():
+            word = word.replace(place, str(folder))
+        return word
+
+    def run() -> None:
+        module, *words = map(here, made["command"][2:])
+        importlib.import_module(module).main(words)
+
+    assert witness["environment"]["SALUS_CREATE_STATE"] == "false"
+    assert services["setup"]["depends_on"]["witness-state"]["condition"] == "service_completed_successfully"
+    assert volumes_of(made)["/var/lib/salus"] == volumes_of(witness)["/var/lib/salus"]
+    assert volumes_of(made)["/run/salus"] == volumes_of(services["setup"])["/run/salus"]
+
+    run()
+    NetworkFolder(places["/run/salus"]).create(Plan(witnesses=1))
+    run()
+    kept = Path(here(str(state)))
+    assert kept.exists()
+
+    kept.unlink()
+    run()
+    assert not kept.exists()
+
+
 def test_each_service_is_given_its_own_folder_and_account(compose: Run) -> None:
     services = configured(compose)
     handed_out = volumes_of(services["setup"])
@@ -130,7 +163,7 @@ def test_everything_has_a_health_check_and_limits(compose: Run) -> None:
         if name in SERVICES:
             assert service["healthcheck"]["test"][-2:] == ["salus.runtime.healthcheck", "/readyz"]
             assert service["read_only"] is True
-        if name != "setup":
+        if name not in {"setup", "witness-state"}:
             assert service["healthcheck"]["start_period"] in {"2m0s", "3m0s"}, name
 
 

@@ -73,6 +73,8 @@ def places(manifests: Sequence[Manifest]) -> dict[str, str]:
         "network": f"{GIVEN}/network.json",
         "shard": "0",
         "witness": "1",
+        # `witness-state` makes it, before `setup` makes the keys: a volume may be lost without them.
+        "creates_state": "false",
         "witness_name": witness,
         "witnesses": json.dumps(dict(zip([witness], members, strict=True))),
         **{

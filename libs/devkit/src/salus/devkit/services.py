@@ -156,6 +156,8 @@ class Surroundings:
             "keys": str(self.network.folder / "keys"),
             "network": str(self.network.file),
             "shard": str(instance.shard),
+            # Keys and states are in one folder, and go together.
+            "creates_state": "true",
             **{f"{name}_url": url for name, url in self.urls.items()},
             **self._witnesses(instance),
         }

@@ -31,7 +31,9 @@ UrlPath = Annotated[str, msgspec.Meta(pattern=r"^/[a-z]+$")]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 # What may stand in a setting; each deployment has its own. `{<service>_url}` is where that service listens.
-PLACES = frozenset({"data", "keys", "network", "shard", "witness", "witness_name", "witnesses"})
+PLACES = frozenset(
+    {"creates_state", "data", "keys", "network", "shard", "witness", "witness_name", "witnesses"}
+)
 
 
 class Right(StrEnum):
