@@ -15,8 +15,9 @@ from typer.main import get_command
 
 from salus.audit.domain import entry
 from salus.cli import auditing, consents, key_rotation, ledger
-from salus.cli.application import COMMANDS, build, run
+from salus.cli.application import build, run
 from salus.cli.callers import refusal
+from salus.cli.command_table import COMMANDS
 from salus.cli.consents import question
 from salus.cli.exits import Exit
 from salus.devkit.network import Plan
@@ -170,7 +171,7 @@ def test_a_file_that_cannot_be_used_is_one_sentence_and_usage(tmp_path, monkeypa
     def command() -> None:
         (tmp_path / "missing" / "receipt").write_bytes(b"")
 
-    monkeypatch.setattr("salus.cli.application.build", lambda _names: lambda **_arguments: command())
+    monkeypatch.setattr("salus.cli.application.build", lambda _names, **_: lambda **_arguments: command())
 
     assert run(["status"]) == Exit.USAGE
     assert "missing/receipt: No such file or directory" in capsys.readouterr().err.replace("\n", "")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from salus.runtime.garbage import collect_rarely
+
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command and exit with a code of `Exit`."""
+    collect_rarely()
     try:
         from salus.cli.application import main as run  # noqa: PLC0415  # that takes most of a start
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from salus.cli import stdout
+from salus.cli.command_table import COMMANDS
 from salus.cli.console import err, out
 from salus.cli.display import lines_of, styled
 from salus.cli.exits import CommandError, Exit
@@ -27,7 +26,6 @@ from salus.devkit.errors import (
 )
 from salus.runtime.errors import ManifestError
 
-COMPLETION_VARIABLE = "_SALUS_COMPLETE"
 HELP = "Keeps healthcare data trustworthy: facts on a ledger, data off it, every access decided."
 EPILOG = (
     "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 nothing runs, 4 cannot start, "
@@ -37,75 +35,54 @@ EPILOG = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a command or a group of commands is: `module:attribute`, and its panel in the help."""
+class ListedCommands(TyperGroup):
+    """Lists the commands by their table, and imports one only when it is run, or completed further."""
 
-    path: str
-    panel: str
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        for name, entry in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel))
 
-    def load(self) -> object:
-        """Return the command's function, or the group's Typer."""
-        module, _, attribute = self.path.partition(":")
-        loaded: object = getattr(import_module(f"salus.cli.{module}"), attribute)
-        return loaded
-
-
-COMMANDS = {
-    "up": Place("running:up", "Platform"),
-    "down": Place("running:down", "Platform"),
-    "status": Place("running:status", "Platform"),
-    "logs": Place("running:logs", "Platform"),
-    "demo": Place("demo.command:demo", "Platform"),
-    "network": Place("networks:app", "Platform"),
-    "key": Place("key_rotation:app", "Platform"),
-    "service": Place("services:app", "Platform"),
-    "shard": Place("chain_ends:app", "Platform"),
-    "kafka": Place("kafka_acls:app", "Platform"),
-    "bench": Place("bench.command:app", "Platform"),
-    "publish": Place("publishing:publish", "Facts"),
-    "receipts": Place("receipts:receipts", "Facts"),
-    "verify": Place("verifying:verify", "Facts"),
-    "ledger": Place("ledger:app", "Facts"),
-    "audit": Place("auditing:app", "Facts"),
-    "catalogue": Place("catalogue:app", "Facts"),
-    "party": Place("parties:app", "People and access"),
-    "member": Place("members:app", "People and access"),
-    "provider": Place("login_providers:app", "People and access"),
-    "login": Place("logins:login", "People and access"),
-    "logout": Place("logins:logout", "People and access"),
-    "approve": Place("approvals:approve", "People and access"),
-    "consent": Place("consents:app", "People and access"),
-    "prohibition": Place("prohibitions:app", "People and access"),
-    "permit": Place("permits:app", "People and access"),
-    "policy": Place("policies:app", "People and access"),
-    "object": Place("storing:app", "People and access"),
-    "storage": Place("bucket_verification:app", "Facts"),
-}
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command itself in place of the one that lists it; one of another name is refused."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed and _imported(listed.name or ""), rest
 
 
-def build(names: Iterable[str]) -> typer.Typer:
-    """Return the command with those of its groups; each one not built saves its imports."""
+def _imported(name: str) -> Any:
+    try:
+        group = get_command(build([name]))
+    except KeyboardInterrupt:
+        # Typer would end without a word.
+        raise CommandError(Exit.INTERRUPTED, "interrupted") from None
+    return group.commands[name] if isinstance(group, TyperGroup) else None
+
+
+def build(names: Iterable[str], *, of: type[TyperGroup] = TyperGroup) -> typer.Typer:
+    """Return the command with those of its groups imported."""
     app = typer.Typer(
         name="salus",
+        cls=of,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(help=HELP, epilog=EPILOG)(_before)
     for name in names:
-        place = COMMANDS[name]
-        loaded = place.load()
+        entry = COMMANDS[name]
+        loaded = entry.load()
         if isinstance(loaded, typer.Typer):
-            app.add_typer(loaded, name=name, rich_help_panel=place.panel)
+            app.add_typer(loaded, name=name, rich_help_panel=entry.panel)
         elif callable(loaded):
-            app.command(name, rich_help_panel=place.panel)(loaded)
+            app.command(name, rich_help_panel=entry.panel)(loaded)
     return app
 
 
 def _tell_version(asked: bool) -> None:
     """Say which release this is, and end."""
     if asked:
+        from importlib.metadata import version  # noqa: PLC0415  # a quarter of a start, for this alone
+
         out.print(styled("salus {}", version("salus-cli")))
         raise typer.Exit
 
@@ -122,11 +99,8 @@ def _before(
 
 def run(arguments: list[str]) -> int:
     """Run the command and return its exit code; errors that we expect are one sentence on stderr."""
-    first = arguments[0] if arguments else ""
-    completing = COMPLETION_VARIABLE in os.environ
-    names = [first] if first in COMMANDS else [] if first == "--version" else COMMANDS
     try:
-        build(COMMANDS if completing else names)(args=arguments, prog_name="salus")
+        build([], of=ListedCommands)(args=arguments, prog_name="salus")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else Exit.OK
     except KeyboardInterrupt:
