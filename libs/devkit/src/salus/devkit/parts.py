@@ -21,7 +21,6 @@ from salus.devkit.narration import Narrator
 from salus.devkit.processes import Place, ProcessRecord
 from salus.devkit.tools import engine_answers
 from salus.messaging import Bootstrap
-from salus.runtime.kafka_settings import kafka_of_environment
 
 GIVEN = ("SALUS_KAFKA_BOOTSTRAP", "SALUS_S3_ENDPOINT", "SALUS_S3_ACCESS_KEY", "SALUS_S3_SECRET_KEY")
 
@@ -164,6 +163,8 @@ def administration(kind: str, addresses: Addresses) -> Bootstrap:
     """
     if kind != "given" or os.environ.get(GIVEN[0]) != addresses.kafka_bootstrap:
         return addresses.kafka_as(ADMINISTRATOR)
+    from salus.runtime.kafka_settings import kafka_of_environment  # noqa: PLC0415  # brings pydantic-settings
+
     try:
         return kafka_of_environment()
     except ValueError as error:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Self
 from salus.devkit.addresses import S3, Addresses, Parts, port_of
 from salus.devkit.errors import AlreadyRunningError, DevkitError, NotRunningError, StartError
 from salus.devkit.free_ports import HOST, free_ports
-from salus.devkit.kafka_rights import allow_services
 from salus.devkit.minio_server import is_ready
 from salus.devkit.narration import Narrator, SilentNarrator
 from salus.devkit.network import NetworkFolder, Plan, create_buckets, create_topics
@@ -204,6 +203,9 @@ class Platform:
         """Make topics, buckets and accounts of every service that is installed, unless they exist."""
         await create_topics(self.kafka_bootstrap, self._plan)
         if self.addresses.kafka_accounts is not None:
+            # The plan of rights takes the rules of who may state what, a fifth of a command's start.
+            from salus.devkit.kafka_rights import allow_services  # noqa: PLC0415  # as above
+
             await allow_services(self.kafka_bootstrap, self.network.folder / PRINCIPALS)
         from salus.objects import Accounts, Admin  # noqa: PLC0415  # most of a second, that only a start is to pay
 

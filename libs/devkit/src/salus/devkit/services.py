@@ -23,7 +23,6 @@ from salus.devkit.run_record import RunningService
 from salus.devkit.waiting import until
 from salus.events.contexts import CATALOGUE
 from salus.runtime.halt import halt_in
-from salus.runtime.kafka_settings import KafkaSettings
 from salus.runtime.manifests import Manifest, services
 
 PROBE_S_MAX = 8.0
@@ -178,6 +177,8 @@ class Surroundings:
 
 
 def _account_in_environment() -> dict[str, str]:
+    from salus.runtime.kafka_settings import KafkaSettings  # noqa: PLC0415  # brings pydantic-settings
+
     names = (name.upper() for name in KafkaSettings.model_fields if name != "kafka_bootstrap")
     return {name: os.environ[f"SALUS_{name}"] for name in names if os.environ.get(f"SALUS_{name}")}
 
