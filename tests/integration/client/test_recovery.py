@@ -27,7 +27,7 @@ from salus.client import DeliveryError, Handle, Publisher
 from salus.devkit.addresses import Addresses
 from salus.devkit.kafka_server import KafkaServer
 from salus.devkit.narration import PlainNarrator
-from salus.devkit.processes import Place
+from salus.devkit.processes import Place, is_alive
 from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.did import LocalSigner
 from salus.messaging import NotSentError, Position, Reader, RecoveringProducer, Topic, ensure_topics
@@ -42,16 +42,26 @@ LONG_RUN = pytest.mark.skipif(not LONG, reason="the long run: `make laws`")
 PAUSE_S = 0.002
 
 
-@pytest.fixture
-async def broker(session_folder: Path) -> AsyncIterator[KafkaServer]:
-    """A broker of this test's own, to be stopped and killed."""
+@pytest.fixture(scope="module")
+async def server(session_folder: Path) -> AsyncIterator[KafkaServer]:
+    """A broker of these tests' own, to be stopped and killed: to start one takes as long as a test."""
     folder = session_folder / f"recovery-{uuid.uuid4().hex[:8]}"
     server = KafkaServer(Place(folder, folder / "logs", detached=False), PlainNarrator())
     await server.start()
     await ensure_topics(server.bootstrap, [Topic(TOPIC, PARTITIONS)])
     yield server
-    signal_to(server, signal.SIGCONT)
     await server.stop()
+
+
+@pytest.fixture
+async def broker(server: KafkaServer) -> AsyncIterator[KafkaServer]:
+    """The broker, which runs; also if the test before failed while it did not."""
+    if server.process is None or not is_alive(server.process):
+        await server.stop()
+        await server.start()
+    yield server
+    if server.process is not None and is_alive(server.process):
+        signal_to(server, signal.SIGCONT)
 
 
 def signal_to(broker: KafkaServer, which: signal.Signals) -> None:
@@ -64,12 +74,16 @@ class Load:
     """Publishes all the time, and remembers what it was told of every event."""
 
     publisher: Publisher
+    # What stands before them is of earlier tests.
+    starts: dict[tuple[str, int], int]
     published: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     handles: dict[str, Handle] = field(default_factory=dict)
     delivered: dict[str, Position] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     not_sent: set[str] = field(default_factory=set)
 
+    # Nothing of an earlier test is taken for its own, however late a broker that was frozen writes it.
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
     numbers: Iterator[int] = field(default_factory=count)
 
     async def publish_one(self) -> Handle:
@@ -77,7 +91,7 @@ class Load:
         number = next(self.numbers)
         patient = PATIENTS[number % len(PATIENTS)]
         data = DocumentRegistered(patient=patient, object=f"object-{number}", media_type="a/b")
-        handle = await self.publisher.publish(data, subject=patient, id=f"event-{number}")
+        handle = await self.publisher.publish(data, subject=patient, id=f"{self.name}-{number}")
         self.handles[handle.id] = handle
         self.published[patient].append(handle.id)
         return handle
@@ -99,13 +113,18 @@ class Load:
                 (self.unknown if told.may_arrive else self.not_sent).add(name)
 
 
-async def stored(bootstrap: str) -> list[tuple[Position, str, str]]:
-    """Where which event of whom stands."""
-    starts = {(TOPIC, partition): 0 for partition in range(PARTITIONS)}
+async def next_offsets(bootstrap: str) -> dict[tuple[str, int], int]:
+    """Where the next event of each partition will stand."""
+    async with Reader(bootstrap, starts={(TOPIC, partition): 0 for partition in range(PARTITIONS)}) as reader:
+        return dict(await reader.end_offsets())
+
+
+async def stored(bootstrap: str, starts: dict[tuple[str, int], int]) -> list[tuple[Position, str, str]]:
+    """Where which event of whom stands, of those from these offsets on."""
     found: list[tuple[Position, str, str]] = []
     async with Reader(bootstrap, starts=starts) as reader:
         ends = await reader.end_offsets()
-        while len(found) < sum(ends.values()):
+        while len(found) < sum(ends.values()) - sum(starts.values()):
             for record in await reader.poll(max_records=5000, timeout_ms=1000):
                 envelope = json.loads(record.value or b"")
                 found.append((record.at, envelope["subject"], envelope["id"]))
@@ -114,7 +133,7 @@ async def stored(bootstrap: str) -> list[tuple[Position, str, str]]:
 
 async def check(load: Load, bootstrap: str) -> None:
     """Assert what the publisher promises."""
-    records = await stored(bootstrap)
+    records = [one for one in await stored(bootstrap, load.starts) if one[2].startswith(load.name)]
     at = {position: name for position, _, name in records}
     first: defaultdict[str, list[str]] = defaultdict(list)
     seen: set[str] = set()
@@ -161,11 +180,12 @@ async def through(
     broker: KafkaServer, outage: Outage, outage_s: float, *, delivery_s: float, idempotent: bool = False
 ) -> Load:
     """Publish before, during and after an outage; the same publisher delivers in the end."""
+    starts = await next_offsets(broker.bootstrap)
     async with (
         RecoveringProducer(broker.bootstrap, client_id="test", idempotent=idempotent) as sender,
         Publisher(broker.bootstrap, SIGNER, delivery_s=delivery_s, sender=sender) as publisher,
     ):
-        load = Load(publisher)
+        load = Load(publisher, starts)
         running = asyncio.create_task(load.run())
         while len(load.handles) < 300:
             await (await load.publish_one()).position()
