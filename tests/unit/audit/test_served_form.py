@@ -9,7 +9,7 @@ import msgspec
 
 from salus.archive import served_requests
 
-# The form that the newest migration which empties the trail was made for: 0015.
+# The form that the newest migration which empties the trail was made for: 0016.
 FORM = "796cf87859ecee69be431852650186b231265516d897d2eb03a51f4e96b4e6e4"
 
 

@@ -289,8 +289,9 @@ def served_of(event: Event, *, offset: int, row: int, appended: datetime) -> Any
     if kind is None:
         return None
     # What changes nothing is asked for by requests of its own (`Catalogue.asks_for`), so what it claims is
-    # in nobody's way; but for the denied use of a permit, of which no right is judged here.
-    claims = claims_of(event) if changes else ()
+    # in nobody's way; but for the denied use of a permit, of which no right is judged here. By its claims a
+    # decision is known to be stated again: replicas that are asked at once under one key state it each.
+    claims = claims_of(event) if changes or kind is ServedDecision else ()
     return kind(
         offset=offset,
         row=row,
