@@ -212,7 +212,7 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
         msgspec.to_builtins(
             {
                 f: getattr(d, f)
-                for f in ("patient", "grantee", "actions", "purposes", "valid_from", "valid_until")
+                for f in ("patient", "grantee", "role", "actions", "purposes", "valid_from", "valid_until")
             }
         ),
     ),
@@ -223,7 +223,7 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
         msgspec.to_builtins(
             {
                 f: getattr(d, f)
-                for f in ("patient", "party", "actions", "purposes", "valid_from", "valid_until")
+                for f in ("patient", "party", "role", "actions", "purposes", "valid_from", "valid_until")
             }
         ),
     ),

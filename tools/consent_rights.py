@@ -17,6 +17,7 @@ from salus.events import permit_rights
 from salus.events.contexts.consent import Action, EmergencyReason
 from salus.events.fields import Purpose
 from salus.events.patient_rights import RIGHTS, Act, Concern, Relation
+from salus.events.recipients import RecipientRole
 from salus.events.requests import Request
 
 HEAD = """
@@ -26,8 +27,8 @@ Generated from [`patient_rights.py`](../libs/events/src/salus/events/patient_rig
 refuses and `salus ledger fsck --deep` judges again; each cell is a test
 ([`test_rights.py`](../tests/unit/consent/test_rights.py)). *About* is the grantee of a consent, the linked
 party, or who had the emergency access; *oneself* is also the member that one acts for, if one could use what
-is granted to it (as its clinician or researcher). What somebody is, is what the key ring says now.
-A *no* is refused with `not-permitted`, unless it names another code.
+is granted to it (as its clinician or researcher), and any role there. What somebody is, is what the key ring
+says now. A *no* is refused with `not-permitted`, unless it names another code.
 Why: [decisions/a-link-is-no-right.md](decisions/a-link-is-no-right.md).
 """
 CASES_HEAD = """
@@ -64,6 +65,7 @@ class Case:
     member: str | None = None
     purpose: Purpose = "TREAT"
     grantee: str | None = None
+    held: RecipientRole | None = None
     linked: bool = False
     emergency: EmergencyReason | None = None
     governs: bool = False
@@ -79,6 +81,18 @@ CASES = (
     Case("linked to her, without the role patient", "person", purpose="PATRQT", linked=True),
     Case("a clinician with a consent to her", "person", "clinician", OTHER, grantee="did:web:somebody"),
     Case("a clinician with a consent to her member", "person", "clinician", OTHER, grantee=OTHER),
+    Case(
+        "a clinician with a consent to the clinicians of her member",
+        *("person", "clinician", OTHER),
+        grantee=OTHER,
+        held="clinician",
+    ),
+    Case(
+        "a clinician with a consent to the researchers of her member",
+        *("person", "clinician", OTHER),
+        grantee=OTHER,
+        held="researcher",
+    ),
     Case("a clinician without one", "person", "clinician", OTHER),
     Case(
         "a clinician without one, in an emergency",
@@ -98,6 +112,12 @@ CASES = (
     Case("a clinician of the steward, without one", "person", "clinician", STEWARD),
     Case("the steward's own key, without one", "member", None, STEWARD),
     Case("another member's own key, with one", "member", None, OTHER, grantee=OTHER),
+    Case(
+        "another member's own key, with one to its clinicians",
+        *("member", None, OTHER),
+        grantee=OTHER,
+        held="clinician",
+    ),
     Case("another member's own key, without one", "member", None, OTHER),
     Case(
         "a researcher with one for research", "person", "researcher", OTHER, purpose="HRESCH", grantee=OTHER
@@ -153,7 +173,9 @@ def answer_to(case: Case, action: Action) -> Answer:
     consents: tuple[Consent, ...] = ()
     until = NOW + timedelta(days=1)
     if case.grantee is not None:
-        consents = (Consent("c", case.grantee, ("read", "write"), (case.purpose,), NOW, until),)
+        consents = (
+            Consent("c", case.grantee, ("read", "write"), (case.purpose,), NOW, until, role=case.held),
+        )
     state = PatientState(consents=consents, dids=(case.did,) if case.linked else ())
     question = Question(principal, action, "object", PATIENT, case.purpose, case.emergency)
     patients = {case.did} if case.role == "patient" else set[str]()

@@ -12,6 +12,7 @@ from tests.integration.consent.town import Town, signing
 from salus.consent.__main__ import SERVICE
 from salus.consent.adapters.folded import CONSENT_TOPIC, STORAGE_TOPIC
 from salus.events.bearer import audience_of
+from salus.events.contexts.identity import RoleGranted, RoleWithdrawn
 from salus.events.contexts.storage import SubjectErased
 from salus.messaging import Reader, Record
 
@@ -32,6 +33,35 @@ async def test_a_consent_opens_and_its_revocation_closes_at_once(town: Town) -> 
     assert revoked.json()["revoked"]
     assert (after["allowed"], after["epoch"]) == (False, 1)
     assert (again.status_code, again.json()["code"]) == (409, "consent-revoked")
+
+
+# issue 14, Consent and access 1: to a role at a member, from the position at which somebody gets or loses it.
+async def test_a_consent_to_a_role_follows_the_role_at_once(town: Town) -> None:
+    to_role = town.grant(grantee=town.hospital.did, role="clinician")
+    async with town.replica("a.db") as a, town.replica("b.db") as b:
+        to_person = await a.post("/consents", json=town.grant(role="clinician"), auth=signing(town.hospital))
+        granted = await a.post("/consents", json=to_role, auth=signing(town.hospital))
+        asked = [await town.ask(signing(who), b) for who in (town.clinician, town.colleague, town.hospital)]
+        seen = await a.get(f"/consents/{granted.json()['consent']}", auth=signing(town.colleague))
+        fhir = await b.get(f"/fhir/Consent/{granted.json()['consent']}", auth=signing(town.hospital))
+        await town.identity_says(RoleWithdrawn(did=town.colleague.did, role="clinician", request=UNASKED))
+        lost = await town.ask(signing(town.colleague), b)
+        hidden = await a.get(f"/consents/{granted.json()['consent']}", auth=signing(town.colleague))
+        others = town.grant(grantee=town.hospital.did, role="researcher") | {"actions": [], "purposes": []}
+        others = {"party" if name == "grantee" else name: value for name, value in others.items()}
+        forbidden = await a.post("/prohibitions", json=others, auth=signing(town.hospital))
+        before = await town.ask(signing(town.clinician), b)
+        await town.identity_says(RoleGranted(did=town.clinician.did, role="researcher", request=UNASKED))
+        gained = await town.ask(signing(town.clinician), b)
+
+    assert (to_person.status_code, to_person.json()["code"]) == (422, "role-without-member")
+    assert [answer["allowed"] for answer in asked] == [True, True, False]
+    assert granted.json()["recipient"] == f"every clinician of {town.hospital.did}"
+    assert (seen.json(), hidden.status_code) == (granted.json(), 404)
+    assert fhir.json()["contained"][0]["code"][0]["coding"][0]["code"] == "clinician"
+    assert lost["reasons"] == ["no-policy-permits"]
+    assert forbidden.json()["recipient"] == f"every researcher of {town.hospital.did}"
+    assert (before["allowed"], gained["reasons"]) == (True, ["patient-forbids"])
 
 
 async def test_a_token_is_bound_to_holder_object_action_purpose_and_epoch(town: Town) -> None:

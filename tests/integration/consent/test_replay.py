@@ -120,8 +120,8 @@ async def decided_again(
     return inputs_digest(inputs), answer.allowed, answer.reasons
 
 
-async def story(town: Town) -> tuple[list[AccessDecided], str]:
-    """Have all kinds of decisions made, with what changes them in between; return them, and the consent."""
+async def story(town: Town) -> tuple[list[AccessDecided], str, str]:
+    """Have all kinds of decisions made, with what changes them in between; return them, and the consents."""
     own = town.question(purpose="PATRQT")
     emergency = town.question(purpose="ETREAT", break_glass={"reason": "other"})
     async with town.replica() as client:
@@ -136,19 +136,24 @@ async def story(town: Town) -> tuple[list[AccessDecided], str]:
         url = f"/consents/{granted.json()['consent']}/revoke"
         await client.post(url, auth=signing(town.hospital))
         await client.post("/decisions", json=town.question(), auth=signing(town.clinician))
+        to_role = town.grant(grantee=town.hospital.did, role="clinician")
+        shared = await client.post("/consents", json=to_role, auth=signing(town.hospital))
+        await client.post("/decisions", json=town.question(), auth=signing(town.clinician))
+        await town.identity_says(RoleWithdrawn(did=town.clinician.did, role="clinician", request=UNASKED))
+        await client.post("/decisions", json=town.question(), auth=signing(town.clinician))
         decisions = [e.data for e in await town.events() if isinstance(e.data, AccessDecided)]
-    return decisions, granted.json()["consent"]
+    return decisions, granted.json()["consent"], shared.json()["consent"]
 
 
 async def test_every_recorded_decision_is_replayed_from_the_topics(town: Town, tmp_path: Path) -> None:
-    decisions, consent = await story(town)
+    decisions, consent, to_role = await story(town)
 
-    assert [d.allowed for d in decisions] == [False, True, True, True, False, False]
+    assert [d.allowed for d in decisions] == [False, True, True, True, False, False, True, False]
     assert [inputs_digest(await replayed(town, d)) for d in decisions] == [d.inputs for d in decisions]
-    # The first and the last saw the same: neither a consent nor a party that is the patient now.
+    # The first and the sixth saw the same: neither a consent nor a party that is the patient now.
     assert len({d.inputs for d in decisions}) == len(decisions) - 1
     # The trail needs no join to tell under which consent.
-    assert [d.consents for d in decisions] == [(), (), (), (consent,), (), ()]
+    assert [d.consents for d in decisions] == [(), (), (), (consent,), (), (), (to_role,), ()]
     for decision in decisions:
         expected = decision.inputs, decision.allowed, decision.reasons
         assert await decided_again(town, decision, tmp_path) == expected

@@ -23,7 +23,7 @@ from salus.contracts.service import open_app
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.identity import KeyRevoked, RoleWithdrawn
+from salus.events.contexts.identity import KeyRevoked, RoleGranted, RoleWithdrawn
 from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.events.did import LocalSigner
 from salus.events.envelope import Event, decode_event
@@ -102,7 +102,7 @@ class Town:
                 version = 0 if isinstance(fact, SubjectRegistered) else 1
                 await publisher.publish(asked, subject=fact.patient, expected_version=version)
 
-    async def identity_says(self, *facts: RoleWithdrawn | KeyRevoked) -> None:
+    async def identity_says(self, *facts: RoleGranted | RoleWithdrawn | KeyRevoked) -> None:
         """State what an operator asked identity for, each about a party that nothing was said of before."""
         async with open_publisher(self.parts.kafka_bootstrap, self.network.signer("identity")) as publisher:
             for fact in facts:

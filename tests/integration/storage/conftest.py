@@ -46,6 +46,7 @@ class Person:
 
     signer: LocalSigner
     patient: str = ""
+    roles: tuple[RoleName, ...] = ()
 
     @property
     def did(self) -> str:
@@ -97,13 +98,14 @@ class World:
         did = self.people[member].did if member else None
         party = joining(signer, by=by, kind=kind, roles=roles, member=did)
         await stated(self.identity, [party])
-        self.people[name] = Person(signer)
+        self.people[name] = Person(signer, roles=roles)
         return self.people[name]
 
     def token(self, **claims: object) -> str:
         """Return a decision token as consent makes it."""
         now = int(datetime.now(UTC).timestamp())
         signer = self.folder.signer("consent")
+        held = {person.did: person.roles for person in self.people.values()}
         full = {
             "iss": signer.did,
             "aud": audience_of("storage", NETWORK),
@@ -112,7 +114,7 @@ class World:
             "pur": "TREAT",
             "epoch": 0,
             "bg": False,
-            "roles": [],
+            "roles": held.get(str(claims.get("sub")), ()),
             "iat": now,
             "exp": now + 60,
             **claims,

@@ -93,7 +93,7 @@ async def test_every_statement_is_decided_again_from_the_topics(world: World, tm
         purpose="TREAT",
         epoch=0,
         break_glass=False,
-        roles=frozenset(),
+        roles=frozenset({"clinician"}),
         expires=datetime.now(UTC),
     )
     told = [event for event in await world.told(patient) if not isinstance(event, SubjectKeyDestroyed)]

@@ -102,6 +102,12 @@ CASES = {
     "a clinician reads, with her consent, whose organisation she forbade it": Case(
         state=forbidden(consented(), party=CLINIC)
     ),
+    "a clinician reads, with her consent, whose role there she forbade it": Case(
+        state=forbidden(consented(), party=CLINIC, role="clinician")
+    ),
+    "a clinician reads, with her consent, another role there she forbade it": Case(
+        state=forbidden(consented(), party=CLINIC, role="researcher")
+    ),
     "a clinician reads, with her consent, and she forbade everybody": Case(state=forbidden(consented())),
     "a clinician reads, with her consent, she forbade another purpose": Case(
         state=forbidden(consented(), purposes=("HRESCH",))
@@ -128,6 +134,12 @@ CASES = {
         **EMERGENCY, state=forbidden(consented(purposes=("ETREAT",)), party=CLINIC)
     ),
     "a clinician reads, with her consent": Case(state=consented()),
+    "a clinician reads, with her consent to that role at the organisation": Case(
+        state=consented(grantee=CLINIC, role="clinician")
+    ),
+    "a clinician reads, with her consent to another role there": Case(
+        state=consented(grantee=CLINIC, role="researcher")
+    ),
     "a clinician reads, without": Case(),
     "a clinician reads, her consent was revoked": Case(state=consented(revoked_epoch=1)),
     "a clinician reads, with her consent, and a person approved": Case(state=approved()),

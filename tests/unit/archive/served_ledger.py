@@ -30,6 +30,7 @@ from salus.events.event_types import EventData, EventType, type_of
 from salus.events.fields import SEALED_CHARS_MIN, Sealed, Suite
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
+from salus.events.recipients import RecipientRole
 from salus.events.requests import Request, RequestedData
 from salus.events.signature import sign_values
 from salus.ledger.records import timestamp_at
@@ -196,7 +197,15 @@ class ServedLedger:
             by,
         )
 
-    def grant(self, by: LocalSigner, to: LocalSigner, *, number: int = 1, **more: Any) -> None:
+    def grant(
+        self,
+        by: LocalSigner,
+        to: LocalSigner,
+        *,
+        number: int = 1,
+        role: RecipientRole | None = None,
+        **more: Any,
+    ) -> None:
         until = BEGIN + timedelta(days=30)
         data = consent.ConsentGranted(
             consent=identifier(PATIENT, number),
@@ -207,6 +216,7 @@ class ServedLedger:
             valid_from=BEGIN,
             valid_until=until,
             epoch=0,
+            role=role,
             request=UNASKED,
         )
         self.state(data, by, **more)

@@ -71,6 +71,25 @@ async def test_what_was_forbidden_follows_again_and_is_not_left_out() -> None:
     assert fields(forged) == ["allowed", "reasons"]
 
 
+# issue 14, Consent and access 1; who got or lost a role in between: tests/integration/consent/test_replay.py.
+async def test_what_is_allowed_or_forbidden_to_a_role_follows_again() -> None:
+    ledger = begun()
+    for role in ("clinician", "researcher"):
+        ledger.ring.apply(identity.RoleGranted(did=OFFICER.did, role=role, request=UNASKED))
+    ledger.grant(HERSELF, HOSPITAL, role="clinician")
+    for who in (DOCTOR, OFFICER, HOSPITAL):
+        ledger.ask(who)
+    ledger.forbid(HERSELF, HOSPITAL, role="researcher")
+    for who in (DOCTOR, OFFICER):
+        ledger.ask(who)
+    ledger.ask(OFFICER, allowed=True, reasons=("consented-clinician-reads",))
+    *found, forged = await ledger.replayed(blocks=2)
+
+    assert outcomes(found) == ["same"] * 5
+    assert [each.allowed for each in found] == [True, True, False, True, False]
+    assert fields(forged) == ["allowed", "reasons"]
+
+
 async def test_who_is_suspended_asks_in_the_roles_that_are_kept() -> None:
     """Case redA8 4: a nurse who is a patient too, while her hospital is suspended."""
     ledger = begun()

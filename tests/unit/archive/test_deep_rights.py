@@ -502,8 +502,22 @@ async def test_a_decision_ends_with_a_role_that_it_rested_on(
     ledger.read(PRIVY, other)
 
     assert [why for _, why in await ledger.unentitled()] == [
-        "done under a decision that rested on a role that was lost"
+        "done under a decision that rested on roles that were others by then"
     ] * count
+
+
+@pytest.mark.parametrize(("ago_s", "count"), [(STATED_WITHIN_S - 5, 0), (STATED_WITHIN_S + 5, 1)])
+async def test_a_decision_ends_with_a_role_that_was_given_since(
+    ledger: ServedLedger, ago_s: int, count: int
+) -> None:
+    """The patient may have forbidden it to who holds the role."""
+    decision = ledger.decide(DOCTOR, valid_until=ledger.now + timedelta(minutes=9))
+    ledger.now += timedelta(minutes=5)
+    data = RoleGranted(did=DOCTOR.did, role="researcher", request=UNASKED)
+    ledger.ring.apply(data, at=ledger.now - timedelta(seconds=ago_s))
+    ledger.read(DOCTOR, decision)
+
+    assert len(await ledger.unentitled()) == count
 
 
 async def test_a_role_that_was_never_held_is_not_lost(ledger: ServedLedger) -> None:

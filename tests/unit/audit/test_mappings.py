@@ -23,12 +23,14 @@ from salus.audit.domain.describe import Named, describe, describe_rejected, desc
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import Activity, Severity, TrailEntry
 from salus.audit.domain.fhir import PROFILES, audit_event_of
-from salus.audit.domain.meanings import facts_of
+from salus.audit.domain.meanings import facts_of, short
 from salus.audit.domain.ocsf import ocsf_of
 from salus.events.catalogue import Catalogue
 from salus.events.context import Context
 from salus.events.contexts import CATALOGUE
+from salus.events.contexts.consent import ConsentGranted
 from salus.events.contexts.consent_permits import PermitUsed
+from salus.events.contexts.consent_prohibitions import AccessProhibited
 from salus.events.contexts.identity import (
     MemberExpelled,
     MemberReinstated,
@@ -242,6 +244,31 @@ def test_who_signed_is_not_accused_of_where_others_put_it(reason: Reason) -> Non
     assert ocsf["unmapped"]["party"] == victim
     assert [agent["who"]["identifier"]["value"] for agent in fhir["agent"]][2] == "urn:salus:unproven"
     assert victim not in str(fhir["agent"])
+
+
+def test_whom_a_patient_means_by_a_role_is_told_with_the_member() -> None:
+    told: dict[str, Any] = {"patient": PATIENT, "valid_from": samples.NOON, "epoch": 1, "request": UNASKED}
+    granted = ConsentGranted(
+        consent="c-1",
+        grantee=samples.MEMBER,
+        actions=("read",),
+        purposes=("TREAT",),
+        valid_until=samples.NOON,
+        role="clinician",
+        **told,
+    )
+    forbidden = AccessProhibited(prohibition="p-1", party=samples.MEMBER, role="researcher", **told)
+    for data, words in (
+        (granted, f"lets every clinician of {short(samples.MEMBER)} read for TREAT"),
+        (forbidden, f"forbids every researcher of {short(samples.MEMBER)} to read and write"),
+    ):
+        entry = _entry(data, samples.STORAGE)
+        ocsf, fhir = check(entry)
+
+        assert words in entry.facts.summary
+        assert (entry.facts.party, entry.facts.party_role) == (samples.MEMBER, data.role)
+        assert ocsf["unmapped"]["party_role"] == data.role
+        assert {"type": "party-role", "valueString": data.role} in fhir["entity"][1]["detail"]
 
 
 def test_an_event_type_newer_than_this_service_is_still_shown() -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from salus.cli import consents
+from salus.cli import consents, prohibitions
 from salus.cli.exits import CommandError, Exit
 
 PATIENT, PARTY = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a", "did:web:h.example%3A8443"
@@ -61,6 +61,35 @@ def test_a_command_asks_for_what_it_says(
     told = CliRunner().invoke(consents.app, words)
 
     assert (told.exit_code, asked) == (0, [("consent", *line)]), told.output
+
+
+def test_a_grant_and_a_prohibition_name_a_role_at_a_member(
+    asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def call(_: Any, *line: Any, body: Any = None, **__: Any) -> httpx.Response:
+        asked.append((*line, body))
+        return httpx.Response(
+            201, json={"consent": "x.1", "prohibition": "x.1", "valid_until": None, "lifted": False, **body}
+        )
+
+    for module in (consents, prohibitions):
+        monkeypatch.setattr(module, "call", call)
+        monkeypatch.setattr(module, "running_platform", lambda: None)
+        monkeypatch.setattr(module, "signer_of", lambda *_: None)
+    runs = [
+        (app, CliRunner().invoke(app, [verb, PATIENT, *more]))
+        for app, verb, more in (
+            (consents.app, "grant", [PARTY, "--role", "clinician"]),
+            (prohibitions.app, "add", [PARTY, "--role", "researcher"]),
+            (consents.app, "grant", [PARTY, "--role", "nurse"]),
+            (prohibitions.app, "add", ["--role", "researcher"]),
+        )
+    ]
+
+    assert [told.exit_code for _, told in runs] == [0, 0, 2, 2], [told.output for _, told in runs]
+    assert [body["role"] for *_, body in asked] == ["clinician", "researcher"]
+    assert "nurse is none of clinician, researcher" in " ".join(runs[2][1].output.replace("│", " ").split())
+    assert "name it as PARTY" in runs[3][1].output
 
 
 @pytest.fixture

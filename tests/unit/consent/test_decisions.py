@@ -26,6 +26,7 @@ from salus.access.decisions import (
 )
 from salus.access.law import answer_of
 from salus.access.policy_files import read_policies
+from salus.access.prohibitions import Prohibition
 from salus.access.state import Consent, PatientState, SubjectState
 from salus.events.contexts.consent import Action, EmergencyReason
 from salus.events.fields import Purpose
@@ -92,10 +93,60 @@ def test_a_consent_to_the_clinician_or_her_member_opens() -> None:
         assert (answer.valid_until, answer.obligations) == (NOW + timedelta(seconds=60), ())
 
 
+# issue 14, Consent and access 1: the recipient is a role at a member.
+def test_a_consent_to_a_role_is_to_whoever_holds_it_at_the_member_when_asking() -> None:
+    state = having(consent(HOSPITAL, role="clinician"))
+    colleague = replace(CLINICIAN, did=f"{HOSPITAL}:new")
+    both = replace(CLINICIAN, roles=frozenset({"clinician", "researcher"}))
+    others = [
+        replace(CLINICIAN, roles=frozenset({"researcher"})),
+        replace(CLINICIAN, member=None),
+        replace(CLINICIAN, kind="device"),
+        FOREIGN,
+        MEMBER,
+        replace(MEMBER, member=HOSPITAL, roles=frozenset({"clinician"})),
+    ]
+
+    for who in (CLINICIAN, colleague, both):
+        answer = ask(who, state=state)
+        assert (answer.allowed, answer.reasons) == (True, ("consented-clinician-reads",))
+        assert answer.consents == ("c",)
+    assert not any(ask(who, state=state).allowed for who in others)
+    # The policies see one grant to the member, however many consents and roles it comes from.
+    more = having(
+        consent(HOSPITAL, role="clinician"),
+        consent(HOSPITAL, id="d", role="researcher", valid_until=NOW + timedelta(seconds=9)),
+        consent(HOSPITAL, id="e", purposes=("HRESCH",), role="clinician"),
+    )
+    question = Question(both, "read", "o", PATIENT, "TREAT")
+    seen = inputs_of(question, state=more, patients=set(), subject=KNOWN, at=NOW)
+    assert seen.entities[1]["attrs"]["grants"] == [
+        {"grantee": HOSPITAL, "action": "read", "purpose": "TREAT"}
+    ]
+    assert ask(both, state=more).consents == ("c", "d")
+
+
+def test_what_a_role_is_forbidden_no_consent_and_no_emergency_opens_to_who_holds_it() -> None:
+    emergency: dict[str, Any] = {"purpose": "ETREAT", "break_glass": "life-threatening"}
+    researcher = replace(CLINICIAN, roles=frozenset({"clinician", "researcher"}))
+    given = (consent(), consent(HOSPITAL, id="d"))
+    named: tuple[tuple[tuple[Purpose, ...], bool], ...] = (((), True), (("TREAT", "ETREAT"), False))
+    for purposes, is_broken in named:
+        forbidden = Prohibition("p", NOW - HOUR, HOSPITAL, purposes=purposes, role="researcher")
+        state = PatientState(consents=given, prohibitions=(forbidden,))
+
+        assert ask(researcher, state=state).reasons == ("patient-forbids",)
+        assert ask(CLINICIAN, state=state).allowed
+        assert ask(MEMBER, state=state).allowed
+        assert ask(researcher, state=state, **emergency).break_glass is is_broken
+
+
 @pytest.mark.parametrize(
     "given_consent",
     [
         consent(FOREIGN.did),
+        consent(HOSPITAL, role="researcher"),
+        consent(FOREIGN.did, role="clinician"),
         consent(purposes=("HOPERAT",)),
         consent(actions=("write",)),
         consent(revoked_epoch=1),

@@ -32,11 +32,12 @@ from salus.consent.adapters.fhir.outcomes import all_ok, answered, operation_out
 from salus.consent.adapters.fhir.provisions import ROLES
 from salus.events.contexts.consent import Action
 from salus.events.fields import Purpose
+from salus.events.recipients import RecipientRole
 from salus.runtime.problems import Answer
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "fhir" / "r4" / "Consent"
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
-CLINICIAN = "did:web:h.example:c"
+CLINICIAN, HOSPITAL = "did:web:h.example:c", "did:web:h.example"
 URI = "urn:ietf:rfc:3986"
 REASONS = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -58,9 +59,9 @@ def ours() -> dict[str, Any]:
     return render(consent, patient=PATIENT)
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
-    """Return our consent with one element replaced, or taken away if the value is None."""
-    resource = ours()
+def changed(path: str, value: Any, resource: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return our consent, or another, with one element replaced, or taken away if the value is None."""
+    resource = resource or ours()
     *parents, last = path.split(".")
     place: Any = resource
     for name in parents:
@@ -251,6 +252,72 @@ def test_no_issue_repeats_what_the_resource_says() -> None:
         parse(resource)
 
     assert "Jane" not in json.dumps(operation_outcome(caught.value.issues))
+
+
+def of_a_role() -> dict[str, Any]:
+    consent = Consent("c", HOSPITAL, ("read",), ("TREAT",), NOW, NOW + timedelta(days=1), role="clinician")
+    return render(consent, patient=PATIENT)
+
+
+@pytest.mark.parametrize("role", get_args(RecipientRole))
+def test_a_role_at_a_member_reads_back_as_it_was_written(role: RecipientRole) -> None:
+    consent = Consent("c", HOSPITAL, ("read",), ("TREAT",), NOW, NOW + timedelta(days=1), role=role)
+    prohibition = Prohibition("p", NOW, HOSPITAL, role=role)
+    resource = render(consent, patient=PATIENT)
+    terms = parse(json.loads(json.dumps(resource)))
+    denial = parse(json.loads(json.dumps(render_prohibition(prohibition, patient=PATIENT))))
+
+    assert isinstance(terms, Terms)
+    assert isinstance(denial, Denial)
+    assert (terms.grantee, terms.role) == (denial.party, denial.role) == (HOSPITAL, role)
+    # Of what others send: the type of the reference need not be said, nor the organisation's.
+    del (
+        resource["provision"]["actor"][0]["reference"]["type"],
+        resource["contained"][0]["organization"]["type"],
+    )
+    assert parse(resource) == terms
+
+
+# Each would widen what was meant, from some people to a whole member or to everybody, or narrow it unseen.
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("contained", None, "Consent.provision.actor[0].reference"),
+        ("contained", [], "Consent.contained"),
+        ("contained", [{"resourceType": "Group", "id": "recipient"}], "Consent.contained[0]"),
+        ("contained.0.id", "other", "Consent.contained"),
+        ("contained.0.id", None, "Consent.contained"),
+        ("contained.0.code", None, "Consent.contained[0].code"),
+        ("contained.0.code", [{"text": "clinician"}], "Consent.contained[0].code[0]"),
+        ("contained.0.code.0.coding.0.code", "patient", "Consent.contained[0].code[0]"),
+        ("contained.0.code.0.coding.0.system", "urn:x", "Consent.contained[0].code[0].coding[0]"),
+        ("contained.0.organization", None, "Consent.contained[0].organization"),
+        ("contained.0.organization.type", "Practitioner", "Consent.contained[0].organization.type"),
+        ("contained.0.practitioner", {"reference": CLINICIAN}, "Consent.contained[0].practitioner"),
+        ("contained.0.specialty", [{"text": "x"}], "Consent.contained[0].specialty"),
+        ("contained.0.active", False, "Consent.contained[0].active"),
+        ("contained.0.modifierExtension", [{"url": "x"}], "Consent.contained[0].modifierExtension"),
+        ("provision.actor.0.reference.type", "Organization", "Consent.provision.actor[0].reference.type"),
+        (
+            "provision.actor.0.reference.identifier",
+            {"system": URI, "value": CLINICIAN},
+            "Consent.provision.actor[0].reference.identifier",
+        ),
+        ("provision.actor.0.reference", {"reference": CLINICIAN}, "Consent.contained"),
+    ],
+)
+def test_what_is_no_role_at_one_member_is_refused_with_its_path(path: str, value: Any, expected: str) -> None:
+    assert expected in paths(changed(path, value, of_a_role()))
+
+
+def test_a_role_that_no_actor_refers_to_forbids_nobody() -> None:
+    resource = render_prohibition(Prohibition("p", NOW, HOSPITAL, role="clinician"), patient=PATIENT)
+    del resource["provision"]["actor"]
+    two = of_a_role()
+    two["contained"] *= 2
+    two["contained"][1] = {**two["contained"][1], "id": "other"}
+
+    assert paths(resource) == paths(two) == {"Consent.contained"}
 
 
 def test_a_revoked_consent_is_inactive_and_is_not_granted_again() -> None:
@@ -555,6 +622,7 @@ def test_what_we_answer_is_r4() -> None:
     schema = json.loads(gzip.decompress(definitions.read_bytes()))
     answers = [
         ours(),
+        of_a_role(),
         render_prohibition(Prohibition("p", NOW), patient=PATIENT),
         render_prohibition(Prohibition("p", NOW, CLINICIAN, ("read",), ("TREAT",), NOW), patient=PATIENT),
         capability_statement(version="1"),

@@ -294,6 +294,27 @@ async def test_what_was_granted_before_is_not_answered_as_granted_now(server: Se
     assert told == ["it is in force", "it was stated before, and is in force"]
 
 
+async def test_a_role_is_granted_at_a_member_and_at_nobody_else(server: Server) -> None:
+    to_clinicians = other(grantee=HOSPITAL, role="clinician")
+    of_a_person = await server.create(other(role="clinician"), UNLESS)
+    granted, again = [await server.create(to_clinicians, UNLESS) for _ in range(2)]
+    differs = [
+        await server.create(resource, UNLESS)
+        for resource in (other(grantee=HOSPITAL), other(grantee=HOSPITAL, role="researcher"), other())
+    ]
+
+    (issue,) = of_a_person.json()["issue"]
+    assert (of_a_person.status_code, issue["details"]["coding"][0]["code"]) == (422, "role-without-member")
+    assert issue["expression"] == ["Consent.contained[0].organization"]
+    assert (granted.status_code, again.status_code) == (201, 200)
+    assert granted.json()["contained"] == to_clinicians["contained"]
+    for answer in differs:
+        (issue,) = answer.json()["issue"]
+        assert (answer.status_code, issue["details"]["coding"][0]["code"]) == (409, "consent-differs")
+        assert issue["expression"] == ["Consent.provision.actor[0].reference"]
+    assert len(server.memory.log) == 1
+
+
 KINDS = {
     "Device": "device",
     "Organization": "member",

@@ -15,6 +15,7 @@ from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked, PatientLinked
 from salus.events.contexts.storage import SubjectErased
 from salus.events.event_types import EventData
+from salus.events.recipients import Recipient
 
 NOW = datetime(2026, 11, 30, 3, tzinfo=UTC)
 PSEUDONYMS = [f"urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6{n}" for n in range(4)]
@@ -70,7 +71,7 @@ async def test_a_patient_is_read_once_and_again_when_she_has_changed() -> None:
 
             assert known.state == topics.state(PATIENTS, SHE)
             assert bool(
-                known.grants.covering([CLINICIAN], action="read", purpose="TREAT", at=NOW).ids
+                known.grants.covering([Recipient(CLINICIAN)], action="read", purpose="TREAT", at=NOW).ids
             ) == any(consent.is_active(NOW) for consent in known.state.consents)
         seen.append(store.read)
 

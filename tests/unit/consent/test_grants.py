@@ -19,16 +19,18 @@ from salus.contracts.testing.strategies import Values
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import Action
 from salus.events.fields import Purpose
+from salus.events.recipients import Recipient, RecipientRole
 
 NOW = datetime(2026, 11, 30, 3, tzinfo=UTC)
 ME, MEMBER = "did:web:h.example:c", "did:web:h.example"
 GRANTEES = (ME, MEMBER, "did:web:x.example")
 ACTIONS, PURPOSES = get_args(Action), get_args(Purpose)
+ROLES = get_args(RecipientRole)
 MOMENTS = st.integers(-4, 4).map(lambda hours: NOW + timedelta(hours=hours))
 CONSENTS = st.lists(
     st.builds(
-        lambda number, grantee, actions, purposes, begins, ends, revoked: Consent(
-            f"c{number:03}", grantee, actions, purposes, begins, ends, revoked
+        lambda number, grantee, actions, purposes, begins, ends, revoked, role: Consent(
+            f"c{number:03}", grantee, actions, purposes, begins, ends, revoked, role
         ),
         st.integers(0, 999),
         st.sampled_from(GRANTEES),
@@ -37,6 +39,7 @@ CONSENTS = st.lists(
         MOMENTS,
         MOMENTS,
         st.none() | st.integers(1, 3),
+        st.none() | st.sampled_from(ROLES),
     ),
     max_size=12,
     unique_by=lambda consent: consent.id,
@@ -45,6 +48,9 @@ WHO = st.sampled_from(
     [
         Asking(ME, "person", frozenset({"clinician"}), MEMBER, request=UNASKED),
         Asking(ME, "person", frozenset({"clinician"}), None, request=UNASKED),
+        Asking(ME, "person", frozenset({"clinician", "researcher"}), MEMBER, request=UNASKED),
+        Asking(ME, "person", frozenset({"patient"}), MEMBER, request=UNASKED),
+        Asking(ME, "device", frozenset(), MEMBER, request=UNASKED),
         Asking(MEMBER, "member", frozenset(), None, request=UNASKED),
         Asking(MEMBER, "member", frozenset(), MEMBER, request=UNASKED),
     ]
@@ -60,13 +66,20 @@ QUESTIONS = st.builds(
 PERMITS = Verdict(allowed=True, rules=(Rule("permits", valid_seconds=900),))
 
 
+def is_meant(who: Asking, grantee: str | None, role: str | None) -> bool:
+    """Tell whether somebody is among those whom a consent or a prohibition names."""
+    if role is None:
+        return grantee in {who.did, who.member}
+    return who.kind == "person" and who.member == grantee and role in who.roles
+
+
 def covering(question: Question, consents: tuple[Consent, ...], at: datetime) -> list[Consent]:
     """Return what a look at each consent finds."""
     who = question.principal
     return [
         consent
         for consent in consents
-        if consent.grantee in {who.did, who.member}
+        if is_meant(who, consent.grantee, consent.role)
         and question.action in consent.actions
         and question.purpose in consent.purposes
         and consent.is_active(at)
@@ -104,7 +117,7 @@ def test_of_many_consents_the_first_are_named() -> None:
         for number, name in enumerate(reversed(ids))
     ]
     found = GrantIndex(PatientState(consents=tuple(consents))).covering(
-        (ME, MEMBER, None), action="read", purpose="TREAT", at=NOW
+        (Recipient(ME), Recipient(MEMBER)), action="read", purpose="TREAT", at=NOW
     )
 
     assert found.ids == tuple(ids[:CONSENTS_NAMED_MAX])

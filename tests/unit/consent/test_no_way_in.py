@@ -43,6 +43,7 @@ from salus.consent.domain.prohibitions import Forbid, Lift
 from salus.events.contexts.consent import Action
 from salus.events.fields import Purpose
 from salus.events.parties import Party
+from salus.events.recipients import RecipientRole
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -85,14 +86,19 @@ ACTIONS: tuple[Action, ...] = get_args(Action)
 purpose, action = st.sampled_from(PURPOSES), st.sampled_from(ACTIONS)
 purposes = st.sampled_from([(), *((one,) for one in PURPOSES)])
 actions = st.sampled_from([(), *((one,) for one in ACTIONS)])
+# To a role at a member as often as to a party.
+held = st.sampled_from([None, None, *get_args(RecipientRole)])
 
 
-def a_grant(name: str, grantee: str, acts: Action, why: Purpose) -> Grant:
+def a_grant(
+    name: str, grantee: str, acts: Action, why: Purpose, *, role: RecipientRole | None = None
+) -> Grant:
     return Grant(
         consent=name,
         patient=PATIENT,
         grantee=grantee,
-        grantee_kind="person",
+        grantee_kind=FOUNDED[grantee].kind,
+        role=role,
         actions=(acts,),
         purposes=(why,),
         valid_from=None,
@@ -160,14 +166,15 @@ class Network(RuleBasedStateMachine):
         roles = party.roles | {role} if given else party.roles - {role}
         self.parties[did] = replace(party, roles=roles)
 
-    @rule(pair=pair, acts=action, why=purpose)
-    def grant(self, pair: tuple[str, str], acts: Action, why: Purpose) -> None:
+    @rule(pair=pair, acts=action, why=purpose, held=held)
+    def grant(self, pair: tuple[str, str], acts: Action, why: Purpose, held: RecipientRole | None) -> None:
         who, grantee = pair
         gains = self.is_officer(who) and self.may_use(who, grantee)
         may = self.is_patient(who) or (self.is_steward(who) and not gains)
         self.consents += 1
-        if self.event_of(who, a_grant(f"c{self.consents}", grantee, acts, why)):
+        if self.event_of(who, a_grant(f"c{self.consents}", grantee, acts, why, role=held)):
             assert may
+            assert held is None or grantee in {HOSPITAL, EVIL}
 
     @rule(pair=pair)
     def link(self, pair: tuple[str, str]) -> None:
@@ -190,15 +197,22 @@ class Network(RuleBasedStateMachine):
         if self.event_of(who, Revoke(f"c{number}", PATIENT)):
             assert may
 
-    @rule(pair=pair, of_all=st.booleans(), acts=actions, why=purposes)
+    @rule(pair=pair, of_all=st.booleans(), acts=actions, why=purposes, held=held)
     def forbid(
-        self, pair: tuple[str, str], acts: tuple[Action, ...], why: tuple[Purpose, ...], *, of_all: bool
+        self,
+        pair: tuple[str, str],
+        acts: tuple[Action, ...],
+        why: tuple[Purpose, ...],
+        held: RecipientRole | None,
+        *,
+        of_all: bool,
     ) -> None:
         who, did = pair
         may = self.is_steward(who) or self.is_patient(who)
         self.prohibitions += 1
         party = None if of_all else did
-        command = Forbid(f"p{self.prohibitions}", PATIENT, party, acts, why, party_kind="person")
+        kind = None if party is None else FOUNDED[party].kind
+        command = Forbid(f"p{self.prohibitions}", PATIENT, party, acts, why, party_kind=kind, role=held)
         if self.event_of(who, command):
             assert may
 
@@ -275,17 +289,28 @@ class Network(RuleBasedStateMachine):
             at=NOW,
         )
 
-    def is_given(self, did: str, acts: Action, why: Purpose) -> bool:
+    def is_meant(self, did: str, named: str, held: str | None) -> bool:
+        """Tell whether a party is whom a consent or a prohibition names, by the roles that it has now."""
         party = self.parties[did]
+        if held is None:
+            return named in {did, party.member}
+        return party.member == named and party.kind == "person" and held in party.roles
+
+    def is_given(self, did: str, acts: Action, why: Purpose) -> bool:
         return any(
-            consent.grantee in {did, party.member} and acts in consent.actions and why in consent.purposes
+            self.is_meant(did, consent.grantee, consent.role)
+            and acts in consent.actions
+            and why in consent.purposes
             for consent in self.state.consents
             if consent.revoked_epoch is None
         )
 
     def forbidden_to(self, did: str) -> list[Prohibition]:
-        parties = {None, did, self.parties[did].member}
-        return [one for one in self.state.prohibitions if one.party in parties and not one.lifted]
+        return [
+            one
+            for one in self.state.prohibitions
+            if (one.party is None or self.is_meant(did, one.party, one.role)) and not one.lifted
+        ]
 
     @invariant()
     def nobody_does_what_was_forbidden(self) -> None:

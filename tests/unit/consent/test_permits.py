@@ -378,6 +378,8 @@ async def test_a_use_that_is_asked_for_again_is_answered_only_as_long_as_it_woul
                 (Prohibition("p", NOW - DAY, UNIVERSITY, ("read",), ("HRESCH",)), "patient-forbids"),
                 (Prohibition("p", NOW - DAY, UNIVERSITY, ("write",)), None),
                 (Prohibition("p", NOW - DAY, UNIVERSITY, (), ("TREAT",)), None),
+                (Prohibition("p", NOW - DAY, UNIVERSITY, role="researcher"), "patient-forbids"),
+                (Prohibition("p", NOW - DAY, UNIVERSITY, role="clinician"), None),
                 (Prohibition("p", NOW - DAY, STRANGER), None),
                 (Prohibition("p", NOW + DAY), None),
             )

@@ -25,8 +25,10 @@ from tests.unit.consent.test_consents import (
     after,
     refusal_of,
 )
+from tests.unit.consent.test_grants import ROLES, WHO, is_meant
 from tests.unit.consent.test_handlers import ALLOWED, CONSENTED, Memory, ask
 
+from salus.access.actors import Asking
 from salus.access.prohibitions import Forbidden, Prohibition, ProhibitionIndex
 from salus.access.state import PatientState, SubjectState, evolve
 from salus.consent.domain.consents import Grant, decide
@@ -38,6 +40,7 @@ from salus.contracts.testing.faults import Fault
 from salus.events.contexts.consent import Action
 from salus.events.contexts.consent_prohibitions import AccessProhibited, ProhibitionLifted
 from salus.events.fields import Purpose
+from salus.events.recipients import recipients_of
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 
@@ -55,6 +58,7 @@ PROHIBITIONS = st.lists(
         st.sampled_from([(), *((purpose,) for purpose in PURPOSES)]),
         st.none() | MOMENTS,
         st.booleans(),
+        st.none() | st.sampled_from(ROLES),
     ),
     max_size=12,
 )
@@ -62,18 +66,26 @@ PROHIBITIONS = st.lists(
 
 @given(
     known=PROHIBITIONS,
+    who=WHO,
     action=st.sampled_from(ACTIONS),
     purpose=st.sampled_from(PURPOSES),
     at=MOMENTS,
     is_emergency=st.booleans(),
 )
 def test_the_index_says_what_a_look_at_each_prohibition_says(
-    known: list[Prohibition], action: Action, purpose: Purpose, at: datetime, *, is_emergency: bool
+    known: list[Prohibition],
+    who: Asking,
+    action: Action,
+    purpose: Purpose,
+    at: datetime,
+    *,
+    is_emergency: bool,
 ) -> None:
     about = [
         one
         for one in known
-        if one.party in {None, ME, MEMBER}
+        # Of a role of no party, which the law never states, everybody is forbidden.
+        if (one.party is None or is_meant(who, one.party, one.role))
         and (action in one.actions or not one.actions)
         and (purpose in one.purposes or (not one.purposes and not is_emergency))
         and not one.lifted
@@ -82,7 +94,7 @@ def test_the_index_says_what_a_look_at_each_prohibition_says(
     now = any(one.valid_from <= at for one in about)
     later = min((one.valid_from for one in about), default=None)
     found = ProhibitionIndex(known).forbidden(
-        (ME, MEMBER, None), action=action, purpose=purpose, at=at, is_emergency=is_emergency
+        recipients_of(who), action=action, purpose=purpose, at=at, is_emergency=is_emergency
     )
 
     assert found == (Forbidden(now=True) if now else Forbidden(begins=later))
@@ -101,6 +113,10 @@ def test_a_prohibition_voids_what_was_decided_before() -> None:
     [
         (a_prohibition(prohibition="p2", party_kind=None), "unknown-grantee"),
         (a_prohibition(prohibition="p2", expected_kind="member"), "grantee-differs"),
+        (a_prohibition(prohibition="p2", role="clinician"), "role-without-member"),
+        (a_prohibition(prohibition="p2", party=None, role="clinician"), "role-without-member"),
+        (a_grant(consent="c2", role="researcher"), "role-without-member"),
+        (a_grant(consent="c2", role="researcher", grantee_kind=None), "unknown-grantee"),
         (a_prohibition(prohibition="p2", valid_until=NOW), "invalid-period"),
         (a_prohibition(prohibition="p2", valid_from=NOW + DAY, valid_until=NOW + DAY), "invalid-period"),
         (a_prohibition(prohibition="c1"), "consent-exists"),

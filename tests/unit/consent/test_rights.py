@@ -130,8 +130,44 @@ def test_a_role_is_worth_nothing_to_another_kind_of_party() -> None:
 
 
 # In the order of CASES: who reads, and who writes, by the policies of the release.
-READS = [True, False, True, True, False, True, False, False, False, True, False, True, False, False]
-WRITES = [False, False, True, True, False, False, False, True, True, True, False, False, False, False]
+READS = [
+    True,
+    False,
+    True,
+    True,
+    True,
+    False,
+    False,
+    True,
+    False,
+    False,
+    False,
+    True,
+    False,
+    False,
+    True,
+    False,
+    False,
+]
+WRITES = [
+    False,
+    False,
+    True,
+    True,
+    True,
+    False,
+    False,
+    False,
+    False,
+    True,
+    True,
+    True,
+    False,
+    False,
+    False,
+    False,
+    False,
+]
 
 
 @pytest.mark.parametrize(("case", "reads", "writes"), list(zip(CASES, READS, WRITES, strict=True)))

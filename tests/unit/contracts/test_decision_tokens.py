@@ -99,6 +99,10 @@ async def test_who_may_do_just_this_now_has_a_decision() -> None:
         ({"patient": PATIENT.replace("6", "7")}, "wrong-object"),
         ({"at": NOW + timedelta(seconds=60)}, "decision-expired"),
         ({"caller": Party(DOCTOR.did, "person", frozenset(), DOCTOR.member)}, "role-lost"),
+        (
+            {"caller": Party(DOCTOR.did, "person", frozenset({"clinician", "researcher"}), DOCTOR.member)},
+            "role-gained",
+        ),
         ({"epoch": 4}, "decision-outdated"),
     ],
 )

@@ -37,6 +37,7 @@ from salus.events.accountability import TRANSFER_S_MAX
 from salus.events.bearer import CLOCKS
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted
+from salus.events.contexts.consent_prohibitions import AccessProhibited
 from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
@@ -49,6 +50,7 @@ from salus.events.did import LocalSigner
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import type_of
 from salus.events.keyring import KeyRing
+from salus.events.recipients import RecipientRole
 from salus.events.requests import Request, RequestedData
 
 CONSENT, STORAGE = SERVICES["consent"], SERVICES["storage"]
@@ -166,6 +168,7 @@ def test_what_a_patient_of_a_suspended_member_asks_for_is_accepted() -> None:
 
 ALTERED: list[dict[str, Any]] = [
     {"grantee": MEMBER.did},
+    {"role": "clinician"},
     {"actions": ("read", "write")},
     {"purposes": ("HRESCH",)},
     {"valid_until": NOON + timedelta(days=2)},
@@ -179,6 +182,23 @@ def test_a_service_cannot_alter_what_was_asked(change: dict[str, Any]) -> None: 
     asked = truly_asked(GRANT, MEMBER, at=NOON)
 
     assert "asks for something else" in refusal(stated(replaced(asked, **change)))
+
+
+@pytest.mark.parametrize("role", ["clinician", None])
+def test_a_service_cannot_alter_which_role_is_forbidden(role: RecipientRole | None) -> None:
+    forbidden = AccessProhibited(
+        prohibition=GRANT.consent,
+        patient=PATIENT,
+        party=OTHER_MEMBER.did,
+        role="researcher",
+        valid_from=NOON,
+        epoch=1,
+        request=UNASKED,
+    )
+    asked = truly_asked(forbidden, MEMBER, at=NOON)
+
+    assert not isinstance(verdict(stated(asked)), RejectedError)
+    assert "asks for something else" in refusal(stated(replaced(asked, role=role)))
 
 
 def test_a_request_for_one_thing_is_none_for_another() -> None:

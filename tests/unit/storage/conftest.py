@@ -210,7 +210,8 @@ def decision(**facts: object) -> Decision:
         "purpose": "TREAT",
         "epoch": 0,
         "break_glass": False,
-        "roles": frozenset(),
+        # As its holder's still are: a member has none.
+        "roles": DOCTOR.roles if facts.get("principal", DOCTOR.did) == DOCTOR.did else frozenset(),
         "expires": NOW + timedelta(seconds=60),
     }
     return Decision(**{**right, **facts})  # type: ignore[arg-type]  # the tests say which facts

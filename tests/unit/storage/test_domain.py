@@ -296,7 +296,6 @@ def read(state: SubjectState, *, trying: Attempt, **facts: object) -> None:
 def test_the_right_decision_lets_its_holder_read() -> None:
     read(subject(REGISTERED), trying=attempt())
     read(subject(REGISTERED), trying=attempt(epoch=3), epoch=3)
-    read(subject(REGISTERED), trying=attempt(), roles=frozenset({"clinician"}))
     read(subject(REGISTERED), trying=attempt(seconds=59), break_glass=True)
 
 
@@ -312,6 +311,8 @@ def test_the_right_decision_lets_its_holder_read() -> None:
         ({"epoch": 2, "break_glass": True}, attempt(epoch=3), "decision-outdated"),
         # security.md, medium: who lost the role patient, or any other, reads no more at once.
         ({"roles": frozenset({"clinician", "patient"})}, attempt(), "role-lost"),
+        # What she forbids to a role holds also for who gets it with a token in the hand.
+        ({"roles": frozenset()}, attempt(), "role-gained"),
     ],
 )
 def test_any_other_decision_does_not(facts: dict[str, object], trying: Attempt, code: str) -> None:

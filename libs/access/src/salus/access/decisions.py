@@ -33,6 +33,7 @@ from salus.events.fields import Purpose, Sealed
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.events.patient_rights import is_patient
+from salus.events.recipients import recipients_of
 from salus.events.state_positions import Partition, state_positions
 
 NO_POLICY_PERMITS = "no-policy-permits"
@@ -145,7 +146,8 @@ def inputs_of(  # noqa: PLR0913  # a question, and all that the policies may go 
 
     What she granted to others than the principal and its member, or for another action or purpose, is
     nobody's reason to decide, and so many of them cost a question nothing: `grants` is the index of the
-    state's consents.
+    state's consents. What she granted to a role at the member, which the principal holds, they see as granted
+    to the member: to this principal it says the same.
     `patients` are the parties that may be patients now: of the patient's parties the policies see those.
     """
     who = question.principal
@@ -360,10 +362,13 @@ def _denied(reasons: tuple[str, ...], *, at: datetime) -> Answer:
 def _covering(
     question: Question, state: PatientState, grants: GrantIndex | None, *, at: datetime
 ) -> Covering:
-    """Return the active consents by which a principal may do this: those to itself and to its member."""
+    """Return the active consents by which a principal may do this.
+
+    Those are to itself, to its member and to its roles there.
+    """
     index = GrantIndex(state) if grants is None else grants
-    who = question.principal
-    return index.covering((who.did, who.member), action=question.action, purpose=question.purpose, at=at)
+    recipients = recipients_of(question.principal)
+    return index.covering(recipients, action=question.action, purpose=question.purpose, at=at)
 
 
 def _given(name: str, value: str | None) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """A patient's consents and prohibitions by whom they are about: a question costs the same with one and many.
 
-A question can rest on consents to its principal or the principal's member, for its action and purpose, that
-are active at its moment. Those are found here; what the index says never differs from a look at all of them.
+A question can rest on consents to its principal, the principal's member or a role that it holds there, for
+its action and purpose, that are active at its moment. Those are found here; what the index says never
+differs from a look at all of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import islice
 
 from salus.access.prohibitions import ProhibitionIndex
 from salus.access.state import Consent, PatientState
+from salus.events.recipients import Recipient
 
 # A decision that more consents cover names the first of them.
 CONSENTS_NAMED_MAX = 64
@@ -38,7 +40,7 @@ NONE = Covering()
 
 @dataclass(slots=True)
 class _Alike:
-    """Consents that allow one grantee one action for one purpose, and which of them are active.
+    """Consents that allow one recipient one action for one purpose, and which of them are active.
 
     Between two moments at which one of them begins or ends, the same ones are.
     """
@@ -69,28 +71,29 @@ class GrantIndex:
 
     def __init__(self, state: PatientState) -> None:
         self.prohibitions = ProhibitionIndex(state.prohibitions)
-        self._alike: dict[tuple[str, str, str], _Alike] = {}
+        self._alike: dict[tuple[Recipient, str, str], _Alike] = {}
         for consent in state.consents:
             if consent.revoked_epoch is None:
                 for action in set(consent.actions):
                     for purpose in set(consent.purposes):
-                        key = consent.grantee, action, purpose
+                        key = consent.recipient, action, purpose
                         self._alike.setdefault(key, _Alike()).consents.append(consent)
 
     def covering(
-        self, grantees: Iterable[str | None], *, action: str, purpose: str, at: datetime
+        self, recipients: Iterable[Recipient], *, action: str, purpose: str, at: datetime
     ) -> Covering:
-        """Return what covers this action for this purpose at that moment, of consents to these grantees."""
+        """Return what covers this action for this purpose at that moment, of consents to these recipients."""
         found = [
             covering
-            for grantee in sorted({grantee for grantee in grantees if grantee is not None})
-            if (alike := self._alike.get((grantee, action, purpose))) is not None
+            for recipient in set(recipients)
+            if (alike := self._alike.get((recipient, action, purpose))) is not None
             and (covering := alike.covering(at)) is not NONE
         ]
         if len(found) <= 1:
             return found[0] if found else NONE
         return Covering(
-            grantees=tuple(grantee for each in found for grantee in each.grantees),
+            # A member is named once, whether it or several roles there are the recipients.
+            grantees=tuple(sorted({grantee for each in found for grantee in each.grantees})),
             ids=tuple(islice(merge(*(each.ids for each in found)), CONSENTS_NAMED_MAX)),
             until=max(each.until for each in found if each.until is not None),
         )

@@ -22,6 +22,7 @@ from salus.access.grants import GrantIndex
 from salus.access.prohibitions import NOT_FORBIDDEN, Forbidden
 from salus.access.state import PatientState, SubjectState
 from salus.events.patient_rights import EMERGENCY_SECONDS_MAX, REVIEW_HOURS_MAX, keeps_records_for
+from salus.events.recipients import recipients_of
 
 PATIENT_ERASED = "patient-erased"
 PATIENT_UNKNOWN = "patient-unknown"
@@ -90,7 +91,7 @@ def _prohibited(
     if question.action == "write" and _keeps_record(who, subject):
         return NOT_FORBIDDEN
     return grants.prohibitions.forbidden(
-        (who.did, who.member),
+        recipients_of(who),
         action=question.action,
         purpose=question.purpose,
         at=at,

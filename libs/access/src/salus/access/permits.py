@@ -23,6 +23,7 @@ from salus.events.contexts.consent_permits import (
 )
 from salus.events.event_types import EventData
 from salus.events.permit_rights import RIGHTS, Act, Relation, relation_to
+from salus.events.recipients import recipients_of
 
 # Of so many uses a permit remembers which they were: who repeats one of them is told the same again.
 USES_KEPT = 16
@@ -174,7 +175,8 @@ WORDS: Mapping[str, str] = {
 def bar_of(question: UseQuestion, *, state: PatientState, subject: SubjectState, at: datetime) -> Bar | None:
     """Return why nothing is permitted about the patient, by what she forbids and whether she is known.
 
-    A permit is for reading; a prohibition of the recipient, of its member or of everybody counts.
+    A permit is for reading; a prohibition of the recipient, of its member, of its role there or of everybody
+    counts.
     """
     if subject.erased:
         return "patient-erased"
@@ -182,6 +184,6 @@ def bar_of(question: UseQuestion, *, state: PatientState, subject: SubjectState,
         return "patient-unknown"
     who = question.principal
     forbidden = ProhibitionIndex(state.prohibitions).forbidden(
-        (who.did, who.member), action="read", purpose=question.purpose, at=at
+        recipients_of(who), action="read", purpose=question.purpose, at=at
     )
     return "patient-forbids" if forbidden.now else None

@@ -1,7 +1,7 @@
 """What a patient forbids, and which of it is about a question. Pure.
 
-A question is met by prohibitions of its principal, of the principal's member and of everybody. They are found
-by whom they name, so that many of them about others cost a question nothing.
+A question is met by prohibitions of its principal, of the principal's member, of the principal's roles there
+and of everybody. They are found by whom they name, so that many of them about others cost a question nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ import msgspec
 from salus.events.contexts.consent import Action
 from salus.events.contexts.consent_prohibitions import AccessProhibited, ProhibitionLifted
 from salus.events.fields import Purpose
+from salus.events.recipients import Recipient, RecipientRole
 
 
 class Prohibition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One prohibition; without party, actions or purposes it is about each. Once lifted it stays."""
+    """One prohibition; without party, actions or purposes it is about each. Once lifted it stays.
+
+    With a role it is about those who hold it at the party, a member.
+    """
 
     id: str
     valid_from: datetime
@@ -27,6 +31,12 @@ class Prohibition(msgspec.Struct, frozen=True, omit_defaults=True):
     purposes: tuple[Purpose, ...] = ()
     valid_until: datetime | None = None
     lifted: bool = False
+    role: RecipientRole | None = None
+
+    @property
+    def recipient(self) -> Recipient | None:
+        """Whom it is about; None: everybody. A role of no party is no one's, so that forbids everybody."""
+        return None if self.party is None else Recipient(self.party, self.role)
 
     def is_over(self, at: datetime) -> bool:
         """Tell whether it forbids nothing from that moment on."""
@@ -55,25 +65,25 @@ class ProhibitionIndex:
     """The prohibitions of one patient that were not lifted; belongs to one version of her state."""
 
     def __init__(self, prohibitions: Sequence[Prohibition]) -> None:
-        self._by_party: dict[str | None, list[Prohibition]] = {}
+        self._by_recipient: dict[Recipient | None, list[Prohibition]] = {}
         for prohibition in prohibitions:
             if not prohibition.lifted:
-                self._by_party.setdefault(prohibition.party, []).append(prohibition)
+                self._by_recipient.setdefault(prohibition.recipient, []).append(prohibition)
 
     def forbidden(
         self,
-        parties: Iterable[str | None],
+        recipients: Iterable[Recipient],
         *,
         action: Action,
         purpose: Purpose,
         at: datetime,
         is_emergency: bool = False,
     ) -> Forbidden:
-        """Return what they say of these parties; those about everybody are always among them."""
-        if not self._by_party:
+        """Return what they say of these recipients; those about everybody are always among them."""
+        if not self._by_recipient:
             return NOT_FORBIDDEN
         begins: datetime | None = None
-        for prohibition in self._about({None, *parties}):
+        for prohibition in self._about({None, *recipients}):
             if prohibition.is_over(at) or not prohibition.is_about(
                 action, purpose, is_emergency=is_emergency
             ):
@@ -83,9 +93,9 @@ class ProhibitionIndex:
             begins = prohibition.valid_from if begins is None else min(begins, prohibition.valid_from)
         return Forbidden(begins=begins)
 
-    def _about(self, parties: set[str | None]) -> Iterator[Prohibition]:
-        for party in parties:
-            yield from self._by_party.get(party, ())
+    def _about(self, recipients: set[Recipient | None]) -> Iterator[Prohibition]:
+        for recipient in recipients:
+            yield from self._by_recipient.get(recipient, ())
 
 
 def prohibition_of(event: AccessProhibited) -> Prohibition:
@@ -97,6 +107,7 @@ def prohibition_of(event: AccessProhibited) -> Prohibition:
         actions=event.actions,
         purposes=event.purposes,
         valid_until=event.valid_until,
+        role=event.role,
     )
 
 

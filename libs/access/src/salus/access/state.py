@@ -34,6 +34,7 @@ from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.events.epochs import next_epoch
 from salus.events.event_types import EventData
 from salus.events.fields import Purpose
+from salus.events.recipients import Recipient, RecipientRole
 
 # Policy sets that were in force and can be again; the ledger has all of them.
 EARLIER_MAX = 32
@@ -41,7 +42,10 @@ PROPOSED_OF_OPERATOR_MAX = 4
 
 
 class Consent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One consent; once revoked it stays, with the epoch that its revocation began."""
+    """One consent; once revoked it stays, with the epoch that its revocation began.
+
+    With a role it is to those who hold it at the grantee, a member.
+    """
 
     id: str
     grantee: str
@@ -50,6 +54,12 @@ class Consent(msgspec.Struct, frozen=True, omit_defaults=True):
     valid_from: datetime
     valid_until: datetime
     revoked_epoch: int | None = None
+    role: RecipientRole | None = None
+
+    @property
+    def recipient(self) -> Recipient:
+        """To whom it is."""
+        return Recipient(self.grantee, self.role)
 
     def is_active(self, at: datetime) -> bool:
         """Tell whether it allows anything at that moment."""
@@ -235,6 +245,7 @@ def consent_of(event: ConsentGranted) -> Consent:
         purposes=event.purposes,
         valid_from=event.valid_from,
         valid_until=event.valid_until,
+        role=event.role,
     )
 
 

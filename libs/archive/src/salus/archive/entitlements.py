@@ -203,8 +203,8 @@ class Entitlements:
             why = "was void, for a right had been taken back"
         elif said.time > served.time + STATED_WITHIN_S:
             why = "was taken afterwards"
-        elif self._facts.has_lost_role(said, served):
-            why = "rested on a role that was lost"
+        elif self._facts.has_other_roles(said, served):
+            why = "rested on roles that were others by then"
         else:
             return None
         return LackOfRight(f"done under a decision that {why}")

@@ -260,8 +260,8 @@ class PatientFacts:
         who, steward = self._who(served), self._steward(served)
         return who is not None and steward is not None and keeps_records_for(who, steward)
 
-    def has_lost_role(self, said: ServedDecision, served: ServedRead | ServedUpload) -> bool:
-        """Tell whether who acted held a role when it was decided, and not any more when asking to act."""
+    def has_other_roles(self, said: ServedDecision, served: ServedRead | ServedUpload) -> bool:
+        """Tell whether who acted lost a role between the decision and asking to act, or was given one."""
         if said.by not in self.ring.parties:
             return False
         decided, leeway = datetime.fromtimestamp(said.time, UTC), self._leeway
@@ -269,7 +269,10 @@ class PatientFacts:
         held = frozenset.intersection(*(self.ring.party_at(said.by, at).roles for at in moments))
         asked = datetime.fromtimestamp(served.asked, UTC) - leeway
         stated = datetime.fromtimestamp(served.time, UTC) + leeway
-        return not held <= self.ring.party_between(said.by, asked, stated).roles
+        if not held <= self.ring.party_between(said.by, asked, stated).roles:
+            return True
+        given = frozenset.intersection(*(p.roles for p in self.ring.parties_between(said.by, asked, stated)))
+        return not given <= self.ring.party_between(said.by, moments[0], moments[-1]).roles
 
     def end_of(self, said: ServedDecision) -> float | None:
         """Return when a decision became void because a right was taken back; None: it did not."""

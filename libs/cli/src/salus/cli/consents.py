@@ -27,6 +27,7 @@ from salus.events.contexts.consent_oversight import CaseDecided, CaseGround
 from salus.events.did import LocalSigner
 from salus.events.fields import Purpose as PurposeCode
 from salus.events.pseudonyms import is_pseudonym
+from salus.events.recipients import Recipient, RecipientRole
 
 
 class _Granted(msgspec.Struct, frozen=True):
@@ -55,6 +56,7 @@ class _Consent(msgspec.Struct, frozen=True):
     purposes: tuple[str, ...]
     valid_until: datetime
     revoked: bool
+    role: str | None = None
 
 
 class _Consents(msgspec.Struct, frozen=True):
@@ -92,6 +94,7 @@ PatientOption = Annotated[
 ]
 ACTIONS = Choices(get_args(Action))
 PURPOSES = Choices(get_args(PurposeCode))
+ROLES = Choices(get_args(RecipientRole))
 EMERGENCIES = Choices(get_args(EmergencyReason))
 OUTCOMES = Choices(get_args(get_type_hints(GlassBreakReviewed)["outcome"]))
 GROUNDS = Choices(get_args(ReviewGround))
@@ -117,6 +120,14 @@ PartyArgument = Annotated[
     str,
     typer.Argument(help="A name given to `party register`, or a DID.", autocompletion=complete_party),
 ]
+Role = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Only those who hold this role at that member when they ask: {', '.join(ROLES.values)}. "
+        "The member says who does.",
+        **ROLES.typed("ROLE"),
+    ),
+]
 Purposes = Annotated[
     list[str] | None,
     typer.Option(
@@ -140,6 +151,7 @@ def grant(
         list[str] | None, typer.Option(help="read or write; read by default.", **ACTIONS.typed("ACTION"))
     ] = None,
     purpose: Purposes = None,
+    role: Role = None,
     days: Annotated[int, typer.Option(min=1, help="For how long, in days.")] = DAYS_DEFAULT,
     as_name: As = "operator",
     key: KeyFile = None,
@@ -157,7 +169,7 @@ def grant(
         "actions": action or ["read"],
         "purposes": purpose or ["TREAT"],
         "valid_until": (datetime.now(UTC) + timedelta(days=days)).isoformat(),
-    }
+    } | ({"role": role} if role else {})
     signer = signer_of(platform, as_name, key, key_id)
     answer = asyncio.run(call(platform, "consent", "POST", "/consents", signer=signer, body=body))
     granted = checked_answer("consent", answer.content, _Granted)
@@ -236,7 +248,8 @@ def list_consents(
     for one in found:
         words = (", ".join(one.actions), ", ".join(one.purposes))
         revoked = "yes" if one.revoked else ""
-        table.add_row(one.consent, one.grantee, *words, shown_moment(one.valid_until), revoked)
+        whom = str(Recipient(one.grantee, one.role))
+        table.add_row(one.consent, whom, *words, shown_moment(one.valid_until), revoked)
     out.print(table)
 
 

@@ -14,12 +14,13 @@ from rich.table import Table
 
 from salus.cli.callers import As, KeyFile, KeyId, call, complete_party, did_of, signer_of
 from salus.cli.choices import Choices
-from salus.cli.consents import ACTIONS, PURPOSES, PatientArgument
+from salus.cli.consents import ACTIONS, PURPOSES, PatientArgument, Role
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import shown_moment
 from salus.cli.outputs import printing
 from salus.cli.service_answers import AnswerError, checked_answer, read_answer
 from salus.cli.state import running_platform
+from salus.events.recipients import Recipient
 
 
 class _Prohibition(msgspec.Struct, frozen=True):
@@ -29,6 +30,7 @@ class _Prohibition(msgspec.Struct, frozen=True):
     purposes: tuple[str, ...]
     valid_until: datetime | None
     lifted: bool
+    role: str | None = None
 
 
 class _Prohibitions(msgspec.Struct, frozen=True):
@@ -67,6 +69,7 @@ def add(
             **PURPOSES.typed("PURPOSE"),
         ),
     ] = None,
+    role: Role = None,
     days: Annotated[
         int | None, typer.Option(min=1, help="For how long, in days; until it is lifted by default.")
     ] = None,
@@ -76,10 +79,14 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Forbid an access to a patient's data; as the patient or as her steward."""
+    if role is not None and party is None:
+        raise typer.BadParameter("a role is held at a member: name it as PARTY", param_hint="--role")
     platform = running_platform()
     body: dict[str, Any] = {"patient": patient, "actions": action or [], "purposes": purpose or []}
     if party is not None:
         body["party"] = did_of(platform, party)
+    if role is not None:
+        body["role"] = role
     until = None
     if days is not None:
         until = datetime.now(UTC) + timedelta(days=days)
@@ -89,7 +96,7 @@ def add(
     stated = checked_answer("consent", answer.content, _Prohibition)
     told = read_answer("consent", answer.content, _Prohibition)
     wanted = _Prohibition(
-        told.prohibition, body.get("party"), _set(action), _set(purpose), until, lifted=False
+        told.prohibition, body.get("party"), _set(action), _set(purpose), until, lifted=False, role=role
     )
     if structs.replace(told, actions=_set(told.actions), purposes=_set(told.purposes)) != wanted:
         raise AnswerError("consent", "it is about another prohibition")
@@ -146,7 +153,8 @@ def list_prohibitions(
         "prohibition", "party", "actions", "purposes", "until", "lifted", box=None, header_style="bold"
     )
     for one in found:
-        about = (one.party or "everybody", ", ".join(one.actions) or "all", ", ".join(one.purposes) or "all")
+        whom = "everybody" if one.party is None else str(Recipient(one.party, one.role))
+        about = (whom, ", ".join(one.actions) or "all", ", ".join(one.purposes) or "all")
         until = "" if one.valid_until is None else shown_moment(one.valid_until)
         table.add_row(one.prohibition, *about, until, "yes" if one.lifted else "")
     out.print(table)

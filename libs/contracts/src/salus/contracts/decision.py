@@ -58,6 +58,10 @@ def require_decision(
         raise Refusal("decision-expired", "the decision has expired; ask consent again", status=403)
     if not decision.roles <= attempt.caller.roles:
         raise Refusal("role-lost", "the caller lost a role since the decision; ask consent again", status=403)
+    if not attempt.caller.roles <= decision.roles:
+        # The patient may forbid this to who holds the role, and an operator reads nothing.
+        why = "the caller was given a role since the decision; ask consent again"
+        raise Refusal("role-gained", why, status=403)
     if decision.epoch < attempt.epoch:
         raise Refusal(
             "decision-outdated", "a right was taken back since the decision; ask consent again", status=403

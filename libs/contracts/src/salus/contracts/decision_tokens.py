@@ -71,7 +71,7 @@ class DecisionTokens:
 
         Raises:
             Refusal: no-decision, invalid-decision, wrong-holder, wrong-action, wrong-object,
-                decision-expired, role-lost, decision-outdated.
+                decision-expired, role-lost, role-gained, decision-outdated.
         """
         if token is None:
             raise Refusal("no-decision", "send Salus-Decision with a decision token of consent", status=403)

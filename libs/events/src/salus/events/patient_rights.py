@@ -11,14 +11,14 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Protocol
 
+from salus.events.recipients import RECIPIENT_ROLES
+
 # By then an emergency access is reviewed, whatever a policy says; it may say less.
 REVIEW_HOURS_MAX = 72
 # For so long an emergency access lasts at most.
 EMERGENCY_SECONDS_MAX = 300
 # For so long what a person approved may be asked for.
 APPROVED_HOURS_MAX = 24
-# Roles by which a person may use what is granted to the member that it acts for.
-_ROLES_THAT_USE = frozenset({"clinician", "researcher"})
 
 
 class Somebody(Protocol):
@@ -171,8 +171,11 @@ def lifted_from(who: Somebody, party: str | None) -> str:
 
 
 def _concern(who: Somebody, about: str | None) -> Concern:
-    """Tell whether what is about a party is about oneself: also what is given to the member that one uses."""
+    """Tell whether what is about a party is about oneself: also what is given to the member that one uses.
+
+    What is about a role at a member is judged as what is about the member: a member gives its people roles.
+    """
     if about is None:
         return Concern.ANOTHER
-    uses = who.kind == "person" and about == who.member and bool(who.roles & _ROLES_THAT_USE)
+    uses = who.kind == "person" and about == who.member and bool(who.roles & RECIPIENT_ROLES)
     return Concern.ONESELF if about == who.did or uses else Concern.ANOTHER

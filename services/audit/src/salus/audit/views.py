@@ -53,6 +53,7 @@ class EntryView(BaseModel):
     object: str | None
     object_kind: str | None
     party: str | None
+    party_role: str | None
     purpose: str | None
     decision: str | None
     consents: list[str]
@@ -130,6 +131,7 @@ def view_of(entry: TrailEntry, around: Surroundings, *, in_doubt: Iterable[str] 
         object=facts.object,
         object_kind=facts.object_kind,
         party=facts.party,
+        party_role=facts.party_role,
         purpose=facts.purpose,
         decision=facts.decision,
         consents=list(facts.consents),

@@ -28,10 +28,17 @@ _ACTOR = "body.provision.actor[0].reference"
 _ELEMENT: Mapping[Term | ProhibitionTerm, str] = {
     "grantee": _ACTOR,
     "party": _ACTOR,
+    "role": _ACTOR,
     "actions": "body.provision.action",
     "purposes": "body.provision.purpose",
     "valid_from": "body.provision.period.start",
     "valid_until": "body.provision.period.end",
+}
+
+
+_REFUSED_AT = {
+    "grantee-differs": f"{_ACTOR}.type",
+    "role-without-member": "body.contained[0].organization",
 }
 
 
@@ -76,7 +83,7 @@ class Creation:
             case _:
                 raise _differs(found, ["body.provision.type"])
         if differing:
-            raise _differs(found, map(_ELEMENT.__getitem__, differing))
+            raise _differs(found, dict.fromkeys(map(_ELEMENT.__getitem__, differing)))
 
     async def create(self, *, is_conditional: bool) -> Stated:
         """State it; of two conditional creates of one identifier at once, one does, and one is a conflict."""
@@ -104,6 +111,7 @@ class Creation:
                 valid_from=terms.valid_from,
                 valid_until=terms.valid_until,
                 expected_kind=terms.party_kind,
+                role=terms.role,
             )
         return Grant(
             consent=name,
@@ -114,6 +122,7 @@ class Creation:
             valid_from=terms.valid_from,
             valid_until=terms.valid_until,
             expected_kind=terms.grantee_kind,
+            role=terms.role,
         )
 
     def _suffix(self, *, is_conditional: bool) -> str:
@@ -139,9 +148,9 @@ def told_of_the_element() -> Iterator[None]:
     try:
         yield
     except Refusal as refusal:
-        if refusal.code != "grantee-differs":
+        if (element := _REFUSED_AT.get(refusal.code)) is None:
             raise
-        error = {"at": f"{_ACTOR}.type", "what": refusal.sentence, "code": "value"}
+        error = {"at": element, "what": refusal.sentence, "code": "value"}
         raise ProblemError(refusal.status, refusal.code, refusal.sentence, errors=[error]) from None
 
 

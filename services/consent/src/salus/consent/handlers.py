@@ -27,7 +27,7 @@ from salus.consent.domain.consents import (
     require_in_force,
 )
 from salus.consent.domain.policies import Founding, adopt
-from salus.consent.domain.prohibitions import Forbid, require_kind
+from salus.consent.domain.prohibitions import Forbid, require_recipient
 from salus.consent.domain.rights import visible_consents
 from salus.consent.ports import World
 from salus.contracts.contract import NameTakenError
@@ -104,13 +104,14 @@ async def found_granted(consent: Consent, command: Grant, *, at: datetime, world
     """Return in what a consent that is there already is not what is asked for; none: it is done.
 
     Raises:
-        Refusal: `consent-revoked` or `consent-over` if it does not stand; `grantee-differs` or
-            `unknown-grantee` if its grantee is not what the asker takes it for.
+        Refusal: `consent-revoked` or `consent-over` if it does not stand; `grantee-differs`,
+            `role-without-member` or `unknown-grantee` if its grantee is not what the asker takes it for.
     """
     if not (differing := differing_terms(consent, command, at=at)):
         require_in_force(consent, at=at)
         ring = await world.ring.catch_up()
-        require_kind(kind_of(command.grantee, ring), expected=command.expected_kind)
+        kind = kind_of(command.grantee, ring)
+        require_recipient(kind, expected=command.expected_kind, role=command.role)
     return differing
 
 

@@ -15,6 +15,7 @@ from salus.events import fields
 from salus.events.contexts.consent import QUESTIONS_MAX, Action, EmergencyReason
 from salus.events.contexts.storage import STORAGE
 from salus.events.fields import Purpose, Sealed
+from salus.events.recipients import RecipientRole
 from salus.runtime.fields import Did, Pseudonym, pattern_of
 from salus.runtime.moments import Moment
 
@@ -27,6 +28,11 @@ class GrantBody(CommandBody):
 
     patient: Pseudonym
     grantee: Did = Field(description="A person, or a member: then all of its people with the fitting role.")
+    role: RecipientRole | None = Field(
+        default=None,
+        description="Only those who hold this role at the grantee, a member, when they ask: whoever gets it "
+        "later too, whoever loses it no more. The member says who holds it. Its own key does not.",
+    )
     actions: list[Action] = Field(min_length=1, max_length=8)
     purposes: list[Purpose] = Field(min_length=1, max_length=8, description="HL7 v3 PurposeOfUse codes.")
     valid_from: Moment | None = Field(default=None, description="Now, unless given.")
@@ -42,6 +48,7 @@ class GrantBody(CommandBody):
             purposes=tuple(self.purposes),
             valid_from=self.valid_from,
             valid_until=self.valid_until,
+            role=self.role,
         )
 
 
@@ -127,6 +134,8 @@ class ConsentView(BaseModel):
     consent: str
     patient: str
     grantee: str
+    role: RecipientRole | None
+    recipient: str = Field(description="To whom it is, in words.")
     actions: list[Action]
     purposes: list[Purpose]
     valid_from: datetime
@@ -141,6 +150,8 @@ class ConsentView(BaseModel):
             consent=consent.id,
             patient=patient,
             grantee=consent.grantee,
+            role=consent.role,
+            recipient=str(consent.recipient),
             actions=list(consent.actions),
             purposes=list(consent.purposes),
             valid_from=consent.valid_from,

@@ -12,7 +12,7 @@ from salus.consent.domain.prohibitions import (
     ProhibitionTerm,
     differing_prohibition,
     found_prohibition,
-    require_kind,
+    require_recipient,
     require_still_forbids,
 )
 from salus.consent.domain.rights import visible_prohibitions
@@ -53,13 +53,14 @@ async def found_forbidden(
     """Return in what a prohibition that is there already is not what is asked for; none: it is done.
 
     Raises:
-        Refusal: `prohibition-lifted` or `prohibition-over` if it does not stand; `grantee-differs` or
-            `unknown-grantee` if its party is not what the asker takes it for.
+        Refusal: `prohibition-lifted` or `prohibition-over` if it does not stand; `grantee-differs`,
+            `role-without-member` or `unknown-grantee` if its party is not what the asker takes it for.
     """
     if not (differing := differing_prohibition(found, command, begun_by=at + CLOCK_SKEW_MAX)):
         require_still_forbids(found, at=at)
         if command.party is not None:
-            require_kind(kind_of(command.party, await world.ring.catch_up()), expected=command.expected_kind)
+            kind = kind_of(command.party, await world.ring.catch_up())
+            require_recipient(kind, expected=command.expected_kind, role=command.role)
     return differing
 
 

@@ -18,6 +18,7 @@ from salus.events.contexts.consent import Action
 from salus.events.fields import Purpose
 from salus.events.parties import Party
 from salus.events.patient_rights import Act
+from salus.events.recipients import RecipientRole
 from salus.runtime.auth import Caller
 from salus.runtime.fields import Did, Pseudonym
 from salus.runtime.moments import Moment
@@ -30,6 +31,10 @@ class ProhibitionBody(CommandBody):
     patient: Pseudonym
     party: Did | None = Field(
         default=None, description="A person, or a member and so all of its people; everybody, unless given."
+    )
+    role: RecipientRole | None = Field(
+        default=None,
+        description="Only those who hold this role at the party, a member, when they ask; not its own key.",
     )
     actions: list[Action] = Field(default=[], max_length=8, description="Every action, unless given.")
     purposes: list[Purpose] = Field(
@@ -51,6 +56,7 @@ class ProhibitionBody(CommandBody):
             purposes=tuple(self.purposes),
             valid_from=self.valid_from,
             valid_until=self.valid_until,
+            role=self.role,
         )
 
 
@@ -60,6 +66,8 @@ class ProhibitionView(BaseModel):
     prohibition: str
     patient: str
     party: str | None
+    role: RecipientRole | None
+    recipient: str = Field(description="Whom it is about, in words.")
     actions: list[Action]
     purposes: list[Purpose]
     valid_from: datetime
@@ -73,6 +81,8 @@ class ProhibitionView(BaseModel):
             prohibition=prohibition.id,
             patient=patient,
             party=prohibition.party,
+            role=prohibition.role,
+            recipient="everybody" if prohibition.recipient is None else str(prohibition.recipient),
             actions=list(prohibition.actions),
             purposes=list(prohibition.purposes),
             valid_from=prohibition.valid_from,

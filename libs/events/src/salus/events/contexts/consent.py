@@ -23,6 +23,7 @@ from salus.events.fields import (
     Text,
     Words,
 )
+from salus.events.recipients import RecipientRole
 from salus.events.requests import RequestedData
 from salus.events.signed_request import Asked, Body, read_body
 from salus.events.state_positions import StatePositions
@@ -64,10 +65,22 @@ class PatientUnlinked(RequestedData):
     epoch: Count
 
 
-@_event("salus.consent.consent-granted.v1", changes=True, claims=lambda data: (f"consent:{data.consent}",))
+# A consent before it could be to a role at a member.
+_GRANTED_BEFORE = "urn:salus:schema:salus.consent.consent-granted.v1"
+
+
+@_event(
+    "salus.consent.consent-granted.v1",
+    changes=True,
+    claims=lambda data: (f"consent:{data.consent}",),
+    older_dataschemas=frozenset(
+        {f"{_GRANTED_BEFORE}:sha256:63d837ebb5c0d86606f053a3aae140b7dcb06b7677cb2db70e931843edf3201a"}
+    ),
+)
 class ConsentGranted(RequestedData):
     """A patient lets someone act on her data for these purposes during this period.
 
+    With a `role` it is the persons who hold it when they ask, and act for the grantee, a member.
     `displaces` is one of her consents that is over: its place in the service's list was needed.
     """
 
@@ -80,6 +93,7 @@ class ConsentGranted(RequestedData):
     valid_until: Moment
     epoch: Count
     displaces: Text | None = None
+    role: RecipientRole | None = None
 
 
 @_event("salus.consent.consent-revoked.v1", changes=True)
@@ -333,6 +347,7 @@ class _Grant(Body):
     purposes: tuple[str, ...]
     valid_until: datetime
     valid_from: datetime | None = None
+    role: str | None = None
 
 
 class _Link(Body):
@@ -392,12 +407,14 @@ def _grants(asked: Asked, data: ConsentGranted) -> bool:
         return asked.digest is not None
     if not asked.is_("POST", "consents"):
         return False
-    if asked.is_written_as(_Grant(data.patient, data.grantee, data.actions, data.purposes, data.valid_until)):
+    usual = _Grant(data.patient, data.grantee, data.actions, data.purposes, data.valid_until, role=data.role)
+    if asked.is_written_as(usual):
         return True
     body = asked.read(_Grant)
     return (
         body is not None
         and (body.patient, body.grantee, body.valid_until) == (data.patient, data.grantee, data.valid_until)
+        and body.role == data.role
         and _are_same(body.actions, data.actions)
         and _are_same(body.purposes, data.purposes)
         and body.valid_from in (None, data.valid_from)

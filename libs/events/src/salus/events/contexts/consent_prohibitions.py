@@ -10,10 +10,16 @@ import msgspec
 from salus.events.contexts.consent import CONSENT, CONTEXT, Action
 from salus.events.event_types import Retention
 from salus.events.fields import Count, Did, Moment, Pseudonym, Purpose, Text
+from salus.events.recipients import RecipientRole
 from salus.events.requests import RequestedData
 from salus.events.signed_request import Asked, Body
 
 _BODY_BYTES_MAX = 4 * 1024
+# A prohibition before it could be about a role at a member.
+_WITHOUT_ROLE = (
+    "urn:salus:schema:salus.consent.access-prohibited.v1:sha256:"
+    "fcfd89f8f7c085f8c5953bae12c664d6c5f00eaefe4eaf75d6e53f787bd19508"
+)
 
 
 @CONTEXT.event(
@@ -24,10 +30,12 @@ _BODY_BYTES_MAX = 4 * 1024
     changes=True,
     # An id names one consent or one prohibition.
     claims=lambda data: (f"consent:{data.prohibition}",),
+    older_dataschemas=frozenset({_WITHOUT_ROLE}),
 )
 class AccessProhibited(RequestedData):
     """A patient forbids a party these actions for these purposes; earlier decision tokens are void.
 
+    With a `role` it is the persons who hold it when they ask, and act for the party, a member.
     Without a party it is forbidden to everybody, without actions or purposes every one is; without an end it
     holds until it is lifted. `displaces` is one of her prohibitions that was lifted: its place in the
     service's list was needed. Of one that was not it says nothing.
@@ -42,6 +50,7 @@ class AccessProhibited(RequestedData):
     purposes: Annotated[tuple[Purpose, ...], msgspec.Meta(max_length=64)] = ()
     valid_until: Moment | None = None
     displaces: Text | None = None
+    role: RecipientRole | None = None
 
 
 @CONTEXT.event(
@@ -70,6 +79,7 @@ class _Prohibition(Body):
     purposes: tuple[str, ...] = ()
     valid_from: datetime | None = None
     valid_until: datetime | None = None
+    role: str | None = None
 
 
 @CONTEXT.asked(AccessProhibited)
@@ -82,6 +92,7 @@ def _forbids(asked: Asked, data: AccessProhibited) -> bool:
         asked.is_("POST", "prohibitions")
         and body is not None
         and (body.patient, body.party, body.valid_until) == (data.patient, data.party, data.valid_until)
+        and body.role == data.role
         and set(body.actions) == set(data.actions)
         and set(body.purposes) == set(data.purposes)
         and body.valid_from in (None, data.valid_from)

@@ -207,7 +207,9 @@ def _with_grantee(facts: Facts, event: Event, directory: Directory) -> Facts:
     match event.data:
         case ConsentRevoked(patient=patient, consent=name):
             consent = directory.consent(patient, name)
-            return facts if consent is None else msgspec.structs.replace(facts, party=consent.grantee)
+            if consent is None:
+                return facts
+            return msgspec.structs.replace(facts, party=consent.grantee, party_role=consent.role)
     return facts
 
 

@@ -29,6 +29,7 @@ class KnownConsent(msgspec.Struct, frozen=True, omit_defaults=True):
     valid_from: datetime
     valid_until: datetime
     revoked: bool = False
+    role: str | None = None
 
 
 ConsentPlace = tuple[str, str]
@@ -121,6 +122,7 @@ class Directory:
                 purposes=data.purposes,
                 valid_from=data.valid_from,
                 valid_until=data.valid_until,
+                role=data.role,
             )
         elif known is not None:
             consent = msgspec.structs.replace(known, revoked=True)

@@ -126,6 +126,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     `actor` is who acted, if not the event's source: of a service's event, who asked for it. `authentication`
     says how they were authenticated, `behalf` for which member they acted, `approver` which second operator
     approved it. `party` is the other party that the fact is about: who was granted, registered or reviewed.
+    With a `party_role` it is about those who hold that role there.
     `object_kind` says in a word what `object` is.
     `no_effect` is why it changed nothing, if that is so: a code of `salus.events.effect`, REPEATED, or
     `damage`, which is what is wrong with what the shard sealed. Of a key that was revoked, `doubted_since` is
@@ -155,6 +156,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     no_effect: str | None = None
     damage: Damage | None = None
     doubted_since: datetime | None = None
+    party_role: str | None = None
 
     @property
     def is_done(self) -> bool:

@@ -303,6 +303,7 @@ def _details(entry: TrailEntry, around: Surroundings) -> list[Json]:
     told = {
         "event-type": entry.type,
         "party": entry.facts.party,
+        "party-role": entry.facts.party_role,
         "decision": entry.facts.decision,
         "break-glass": "true" if entry.facts.break_glass else None,
         "status": entry.status,

@@ -22,6 +22,7 @@ from salus.events.contexts import (
 )
 from salus.events.event_types import EventData
 from salus.events.membership import MembershipFact
+from salus.events.recipients import Recipient
 
 Describer = Callable[[Any], Facts]
 _T = TypeVar("_T", bound=Describer)
@@ -255,6 +256,11 @@ def _patient_unlinked(data: consent.PatientUnlinked) -> Facts:
     )
 
 
+def _whom(party: str, role: str | None) -> str:
+    """Return the recipient of a consent or a prohibition in words."""
+    return str(Recipient(short(party), role))
+
+
 @describes(consent.ConsentGranted)
 def _consent_granted(data: consent.ConsentGranted) -> Facts:
     privileges = tuple(f"{action}:{purpose}" for action in data.actions for purpose in data.purposes)
@@ -262,10 +268,12 @@ def _consent_granted(data: consent.ConsentGranted) -> Facts:
         activity=Activity.CONSENT_CREATED,
         action="C",
         summary=(
-            f"A consent of {short(data.patient)} lets {short(data.grantee)} {' and '.join(data.actions)} "
+            f"A consent of {short(data.patient)} lets {_whom(data.grantee, data.role)} "
+            f"{' and '.join(data.actions)} "
             f"for {', '.join(data.purposes)}."
         ),
         party=data.grantee,
+        party_role=data.role,
         object=data.consent,
         object_kind="consent",
         patient=data.patient,
@@ -290,7 +298,7 @@ def _consent_revoked(data: consent.ConsentRevoked) -> Facts:
 
 @describes(consent_prohibitions.AccessProhibited)
 def _access_prohibited(data: consent_prohibitions.AccessProhibited) -> Facts:
-    whom = "everybody" if data.party is None else short(data.party)
+    whom = "everybody" if data.party is None else _whom(data.party, data.role)
     what = " and ".join(data.actions) or "read and write"
     why = ", ".join(data.purposes) or "any purpose"
     return Facts(
@@ -298,6 +306,7 @@ def _access_prohibited(data: consent_prohibitions.AccessProhibited) -> Facts:
         action="C",
         summary=f"{short(data.patient)} forbids {whom} to {what} for {why}.",
         party=data.party,
+        party_role=data.role,
         object=data.prohibition,
         object_kind="prohibition",
         patient=data.patient,

@@ -212,6 +212,7 @@ def _unmapped(entry: TrailEntry) -> dict[str, Any]:
         "object": facts.object,
         "object_kind": facts.object_kind,
         "party": facts.party,
+        "party_role": facts.party_role,
         "purpose": facts.purpose,
         "decision": facts.decision,
         "rules": list(facts.rules) or None,

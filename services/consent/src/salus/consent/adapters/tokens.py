@@ -35,7 +35,7 @@ class DecisionTokens:
             "pur": claims.purpose,
             "epoch": claims.epoch,
             "bg": claims.break_glass,
-            # Whoever loses one of these loses the token's right with it.
+            # Whoever loses one of these, or gets another, loses the token's right with it.
             "roles": sorted(claims.roles),
             "iat": int(claims.issued.timestamp()),
             "exp": int(claims.expires.timestamp()),

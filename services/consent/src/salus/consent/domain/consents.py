@@ -15,7 +15,7 @@ from salus.access.actors import Asking
 from salus.access.emergencies import GlassBreak, Outcome
 from salus.access.state import Consent, PatientState, SubjectState, is_listed
 from salus.consent.domain.cases import DecideCase, decide_case
-from salus.consent.domain.prohibitions import Forbid, Lift, forbid, lift, require_kind
+from salus.consent.domain.prohibitions import Forbid, Lift, forbid, lift, require_recipient
 from salus.consent.domain.rights import require
 from salus.events.contexts.consent import (
     Action,
@@ -31,6 +31,7 @@ from salus.events.contexts.identity import PartyKind
 from salus.events.event_types import EventData
 from salus.events.fields import Purpose
 from salus.events.patient_rights import Act
+from salus.events.recipients import RecipientRole
 from salus.runtime.refusal import Refusal
 
 CONSENT_DAYS_MAX = 3660
@@ -56,6 +57,7 @@ _ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9a-f]{8,32}
 class Grant:
     """Let someone act on a patient's data. Without `valid_from` it begins when it is granted.
 
+    With a `role` it is those who hold it at the grantee, a member.
     `grantee_kind` is what the key ring says the grantee is, None if it is not registered; `expected_kind` is
     what the asker takes it for, None if that was not said.
     """
@@ -69,6 +71,7 @@ class Grant:
     valid_until: datetime
     expected_kind: PartyKind | None = None
     grantee_kind: PartyKind | None = None
+    role: RecipientRole | None = None
 
 
 @dataclass(frozen=True)
@@ -116,9 +119,9 @@ def decide(  # noqa: C901, PLR0911  # one per command
 
     Raises:
         Refusal: with one of the codes not-permitted, unknown-patient, patient-erased, consent-exists,
-            unknown-grantee, grantee-differs, invalid-period, unknown-consent, consent-revoked, too-many,
-            already-linked, not-a-patient, not-linked, unknown-glass-break, already-reviewed, own-access,
-            ground-missing, ground-differs, unknown-case, already-decided,
+            unknown-grantee, grantee-differs, role-without-member, invalid-period, unknown-consent,
+            consent-revoked, too-many, already-linked, not-a-patient, not-linked, unknown-glass-break,
+            already-reviewed, own-access, ground-missing, ground-differs, unknown-case, already-decided,
             unknown-prohibition, prohibition-lifted.
     """
     match command:
@@ -168,7 +171,7 @@ def identifier_under(patient: str, *, suffix: str) -> str:
     return f"{patient.removeprefix('urn:uuid:')}.{suffix}"
 
 
-Term = Literal["grantee", "actions", "purposes", "valid_from", "valid_until"]
+Term = Literal["grantee", "role", "actions", "purposes", "valid_from", "valid_until"]
 
 
 def differing_terms(consent: Consent, command: Grant, *, at: datetime) -> tuple[Term, ...]:
@@ -179,6 +182,7 @@ def differing_terms(consent: Consent, command: Grant, *, at: datetime) -> tuple[
     began = consent.valid_from <= at + CLOCK_SKEW_MAX
     same: dict[Term, bool] = {
         "grantee": consent.grantee == command.grantee,
+        "role": consent.role == command.role,
         "actions": set(consent.actions) == set(command.actions),
         "purposes": set(consent.purposes) == set(command.purposes),
         "valid_from": began if command.valid_from is None else consent.valid_from == command.valid_from,
@@ -207,7 +211,7 @@ def _grant(
         raise Refusal("patient-erased", "the patient's record is gone; there is nothing to consent to")
     if is_listed(state, command.consent):
         raise Refusal("consent-exists", "a consent or prohibition of this id was stated already")
-    require_kind(command.grantee_kind, expected=command.expected_kind)
+    require_recipient(command.grantee_kind, expected=command.expected_kind, role=command.role)
     start = command.valid_from or at
     if not max(start, at) < command.valid_until:
         raise Refusal("invalid-period", "the consent ends before it begins, or is over already", status=422)
@@ -223,6 +227,7 @@ def _grant(
         valid_until=command.valid_until,
         epoch=state.epoch,
         displaces=_displaced(state, at=at),
+        role=command.role,
         request=actor.request,
     )
 

@@ -15,6 +15,7 @@ from salus.events.contexts.consent_prohibitions import AccessProhibited, Prohibi
 from salus.events.contexts.identity import PartyKind
 from salus.events.fields import Purpose
 from salus.events.patient_rights import Act, lifted_from
+from salus.events.recipients import RecipientRole
 from salus.runtime.refusal import Refusal
 
 # They are looked through for each question about the patient that they concern.
@@ -25,6 +26,7 @@ PROHIBITIONS_MAX = 200
 class Forbid:
     """Forbid a party, or everybody, to act on a patient's data. Without `valid_from` it begins now.
 
+    With a `role` it is about those who hold it at the party, a member.
     `party_kind` is what the key ring says the party is, None if it is not registered; `expected_kind` is what
     the asker takes it for, None if that was not said.
     """
@@ -38,6 +40,7 @@ class Forbid:
     valid_until: datetime | None = None
     expected_kind: PartyKind | None = None
     party_kind: PartyKind | None = None
+    role: RecipientRole | None = None
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,18 @@ def forbid(
 
     Raises:
         Refusal: with one of the codes not-permitted, unknown-patient, patient-erased, consent-exists,
-            unknown-grantee, grantee-differs, invalid-period, too-many.
+            unknown-grantee, grantee-differs, role-without-member, invalid-period, too-many.
     """
     require(Act.FORBID, actor, about=command.party, state=state, subject=subject)
     if subject.erased:
         raise Refusal("patient-erased", "the patient's record is gone; there is nothing to forbid")
     if is_listed(state, command.prohibition):
         raise Refusal("consent-exists", "a consent or prohibition of this id was stated already")
+    if command.party is None and command.role is not None:
+        why = "role: a role is held at a member, so name that as the party"
+        raise Refusal("role-without-member", why, status=422)
     if command.party is not None:
-        require_kind(command.party_kind, expected=command.expected_kind)
+        require_recipient(command.party_kind, expected=command.expected_kind, role=command.role)
     start = command.valid_from or at
     if command.valid_until is not None and not max(start, at) < command.valid_until:
         raise Refusal("invalid-period", "it ends before it begins, or is over already", status=422)
@@ -77,6 +83,7 @@ def forbid(
         valid_until=command.valid_until,
         epoch=state.epoch + 1,
         displaces=_displaced(state),
+        role=command.role,
         request=actor.request,
     )
 
@@ -108,22 +115,28 @@ def found_prohibition(state: PatientState, prohibition: str) -> Prohibition:
     raise _unknown()
 
 
-def require_kind(kind: PartyKind | None, *, expected: PartyKind | None) -> None:
-    """Raise unless a party is registered, and as what the asker takes it for.
+def require_recipient(
+    kind: PartyKind | None, *, expected: PartyKind | None, role: RecipientRole | None
+) -> None:
+    """Raise unless a party is registered, as what the asker takes it for, and is a member if a role is named.
 
-    Who means one person must not mean all of a member that has this DID.
+    Who means one person must not mean all of a member that has this DID. A role is held at a member only: of
+    anybody else it would be nobody's.
 
     Raises:
-        Refusal: `unknown-grantee` or `grantee-differs`.
+        Refusal: `unknown-grantee`, `grantee-differs` or `role-without-member`.
     """
     if kind is None:
         raise Refusal("unknown-grantee", "no party with the grantee's DID is registered", status=422)
     if expected not in {None, kind}:
         why = f"the grantee is registered as a {kind}, not as a {expected}"
         raise Refusal("grantee-differs", why, status=422)
+    if role is not None and kind != "member":
+        why = f"role: a role is held at a member, and this party is registered as a {kind}"
+        raise Refusal("role-without-member", why, status=422)
 
 
-ProhibitionTerm = Literal["party", "actions", "purposes", "valid_from", "valid_until"]
+ProhibitionTerm = Literal["party", "role", "actions", "purposes", "valid_from", "valid_until"]
 
 
 def differing_prohibition(
@@ -136,6 +149,7 @@ def differing_prohibition(
     began = found.valid_from <= begun_by
     same: dict[ProhibitionTerm, bool] = {
         "party": found.party == command.party,
+        "role": found.role == command.role,
         "actions": set(found.actions) == set(command.actions),
         "purposes": set(found.purposes) == set(command.purposes),
         "valid_from": began if command.valid_from is None else found.valid_from == command.valid_from,

@@ -16,6 +16,7 @@ from salus.events.patient_rights import (
     relation_to,
     stewarding,
 )
+from salus.events.recipients import recipients_of
 from salus.runtime.refusal import Refusal
 
 
@@ -67,13 +68,13 @@ def steward_of(actor: Actor) -> str:
 def visible_consents(actor: Actor, state: PatientState, subject: SubjectState) -> tuple[Consent, ...]:
     """Return the consents that are the actor's business.
 
-    The patient, her steward and its privacy officers see all; a grantee sees what was granted to it or to
-    the member it acts for.
+    The patient, her steward and its privacy officers see all; a grantee sees what was granted to it, to the
+    member it acts for or to a role that it holds there. A member sees what was granted to its roles.
     """
     if sees_all(actor, state, subject):
         return state.consents
-    own = {actor.did, actor.member}
-    return tuple(consent for consent in state.consents if consent.grantee in own)
+    own = recipients_of(actor)
+    return tuple(one for one in state.consents if one.recipient in own or one.grantee == actor.did)
 
 
 def visible_prohibitions(actor: Actor, state: PatientState, subject: SubjectState) -> tuple[Prohibition, ...]:

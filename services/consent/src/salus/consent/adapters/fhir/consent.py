@@ -1,8 +1,9 @@
 """FHIR R4 Consent in and out. What cannot be kept exactly is refused with its element path, never widened.
 
 A consent of ours is one grantee, some actions and purposes, and a period that ends. In FHIR that is an
-active `Consent` under `policyRule` OPTIN or OPTINR whose root provision has one actor as recipient. A
-prohibition is one under OPTOUT whose root provision is of type deny.
+active `Consent` under `policyRule` OPTIN or OPTINR whose root provision has one actor as recipient, a party
+or a contained PractitionerRole: all who hold that role at that organisation. A prohibition is
+one under OPTOUT whose root provision is of type deny.
 Actions: consentaction `access` is read and `correct` is write. `elements` says what else may be there.
 """
 
@@ -20,7 +21,9 @@ from salus.consent.adapters.fhir.elements import Issue, Issues, TooManyIssuesErr
 from salus.consent.adapters.fhir.provisions import (
     ACTIONS,
     CODE_OF,
+    CONTAINED,
     PURPOSES,
+    RECIPIENT_ROLES,
     ROLES,
     URI,
     Kept,
@@ -31,6 +34,7 @@ from salus.consent.adapters.fhir.provisions import (
 from salus.events.contexts.consent import Action
 from salus.events.contexts.identity import PartyKind
 from salus.events.fields import Purpose
+from salus.events.recipients import Recipient, RecipientRole
 from salus.runtime.fields import PSEUDONYM_PATTERN
 
 SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
@@ -40,6 +44,8 @@ PRIVACY, RESEARCH = "patient-privacy", "research"
 RESEARCH_PURPOSES: frozenset[Purpose] = frozenset({"HRESCH"})
 _PSEUDONYM = re.compile(PSEUDONYM_PATTERN)
 _CATEGORY_LOINC = "59284-0"
+# The id, within a Consent of ours, of the role that its actor is.
+_WITHIN = "recipient"
 
 
 class UnmappableError(Exception):
@@ -70,6 +76,7 @@ class Terms:
     valid_until: datetime
     identifier: Identifier | None = None
     grantee_kind: PartyKind | None = None
+    role: RecipientRole | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Denial:
     valid_until: datetime | None
     identifier: Identifier | None = None
     party_kind: PartyKind | None = None
+    role: RecipientRole | None = None
 
 
 def parse(resource: Any) -> Terms | Denial:
@@ -121,7 +129,7 @@ def _read(resource: Mapping[str, Any], issues: Issues) -> Terms | Denial | None:
     if "category" not in consent:
         reading.refuse("Consent.category", "a category is needed", code="required")
     patient = reading.uri(consent.get("patient", {}), "Consent.patient", _PSEUDONYM, frozenset({"Patient"}))
-    provision = read_provision(reading, consent.get("provision"))
+    provision = read_provision(reading, consent.get("provision"), consent.get("contained", ()))
     rules = ("OPTOUT",) if provision.denies else ("OPTIN", "OPTINR")
     reading.code(consent.get("policyRule", {}), "Consent.policyRule", RULES, rules)
     return _terms(reading, provision, patient=patient, scope=scope, identifier=identifier)
@@ -140,7 +148,7 @@ def _terms(
         why = f"the scope {RESEARCH} goes with the purpose HRESCH alone, and only that scope goes with it"
         reading.refuse("Consent.scope", why)
     about = provision.actions, provision.purposes, provision.valid_from
-    last = identifier, provision.grantee_kind
+    last = identifier, provision.grantee_kind, provision.role
     if provision.denies:
         return Denial(patient, provision.grantee, *about, provision.valid_until, *last)
     if provision.valid_until is None or provision.grantee is None:
@@ -171,11 +179,12 @@ def render(consent: Consent, *, patient: str) -> dict[str, Any]:
     """Return the R4 Consent; a revoked one is `inactive`. `parse` reads it back to the same terms."""
     return {
         **_head(consent.id, consent.purposes, patient=patient, is_active=consent.revoked_epoch is None),
+        **_contained(consent.recipient),
         "policyRule": _concept(RULES, "OPTINR"),
         "provision": {
             "type": "permit",
             "period": {"start": _instant(consent.valid_from), "end": _instant(consent.valid_until)},
-            "actor": [_recipient(consent.grantee)],
+            "actor": [_actor(consent.recipient)],
             **_about(consent.actions, consent.purposes),
         },
     }
@@ -184,9 +193,11 @@ def render(consent: Consent, *, patient: str) -> dict[str, Any]:
 def render_prohibition(prohibition: Prohibition, *, patient: str) -> dict[str, Any]:
     """Return the R4 Consent; a lifted one is `inactive`. `parse` reads it back to the same denial."""
     end = {} if prohibition.valid_until is None else {"end": _instant(prohibition.valid_until)}
-    actor = {} if prohibition.party is None else {"actor": [_recipient(prohibition.party)]}
+    recipient = prohibition.recipient
+    actor = {} if recipient is None else {"actor": [_actor(recipient)]}
     return {
         **_head(prohibition.id, prohibition.purposes, patient=patient, is_active=not prohibition.lifted),
+        **({} if recipient is None else _contained(recipient)),
         "policyRule": _concept(RULES, "OPTOUT"),
         "provision": {
             "type": "deny",
@@ -217,8 +228,20 @@ def _about(actions: Sequence[Action], purposes: Sequence[Purpose]) -> dict[str, 
     return {name: value for name, value in said.items() if value}
 
 
-def _recipient(did: str) -> dict[str, Any]:
-    return {"role": _concept(ROLES, "IRCP"), "reference": _logical(did)}
+def _actor(recipient: Recipient) -> dict[str, Any]:
+    named = _logical(recipient.did)
+    within = {"reference": f"#{_WITHIN}", "type": CONTAINED}
+    return {"role": _concept(ROLES, "IRCP"), "reference": named if recipient.role is None else within}
+
+
+def _contained(recipient: Recipient) -> dict[str, Any]:
+    """Return the role that the actor refers to, if the recipient has one."""
+    if recipient.role is None:
+        return {}
+    organization = {**_logical(recipient.did), "type": "Organization"}
+    code = [_concept(RECIPIENT_ROLES, recipient.role)]
+    role = {"resourceType": CONTAINED, "id": _WITHIN, "organization": organization, "code": code}
+    return {"contained": [role]}
 
 
 def _concept(system: str, code: str) -> dict[str, Any]:

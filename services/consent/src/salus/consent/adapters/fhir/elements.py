@@ -74,6 +74,7 @@ PRIMITIVES: Mapping[str, re.Pattern[str]] = {
 }
 NUMBERS: Mapping[str, type[Any]] = {"boolean": bool, "unsignedInt": int}
 
+_CONTAINED = "PractitionerRole"
 _EXTENSIONS = Element("Extension", DOCUMENTS, is_list=True)
 STRUCTURES: Mapping[str, Mapping[str, Element]] = {
     "Consent": {
@@ -83,7 +84,8 @@ STRUCTURES: Mapping[str, Mapping[str, Element]] = {
         "implicitRules": Element("uri", REFUSED),
         "language": Element("code", DOCUMENTS),
         "text": Element("Narrative", DOCUMENTS),
-        "contained": Element("Resource", REFUSED, is_list=True),
+        # A recipient's role at a member, which nothing else can hold.
+        "contained": Element("PractitionerRole", is_list=True),
         "extension": _EXTENSIONS,
         "modifierExtension": Element("Extension", REFUSED, is_list=True),
         "identifier": Element("Identifier", is_list=True),
@@ -123,6 +125,32 @@ STRUCTURES: Mapping[str, Mapping[str, Element]] = {
         "modifierExtension": Element("Extension", REFUSED, is_list=True),
         "role": Element("CodeableConcept"),
         "reference": Element("Reference"),
+    },
+    # Whoever holds this role at this organisation: what would name one of them, or only some, is refused.
+    "PractitionerRole": {
+        "resourceType": Element("code"),
+        "id": Element("id"),
+        "meta": Element("Meta", REFUSED),
+        "implicitRules": Element("uri", REFUSED),
+        "language": Element("code", DOCUMENTS),
+        "text": Element("Narrative", DOCUMENTS),
+        "contained": Element("Resource", REFUSED, is_list=True),
+        "extension": Element("Extension", REFUSED, is_list=True),
+        "modifierExtension": Element("Extension", REFUSED, is_list=True),
+        "identifier": Element("Identifier", REFUSED, is_list=True),
+        "active": Element("boolean", REFUSED),
+        "period": Element("Period", REFUSED),
+        "practitioner": Element("Reference", REFUSED),
+        "organization": Element("Reference"),
+        "code": Element("CodeableConcept", is_list=True),
+        "specialty": Element("CodeableConcept", REFUSED, is_list=True),
+        "location": Element("Reference", REFUSED, is_list=True),
+        "healthcareService": Element("Reference", REFUSED, is_list=True),
+        "telecom": Element("ContactPoint", REFUSED, is_list=True),
+        "availableTime": Element("BackboneElement", REFUSED, is_list=True),
+        "notAvailable": Element("BackboneElement", REFUSED, is_list=True),
+        "availabilityExceptions": Element("string", REFUSED),
+        "endpoint": Element("Reference", REFUSED, is_list=True),
     },
     "CodeableConcept": {
         "id": Element("string", DOCUMENTS),
@@ -227,6 +255,9 @@ class _Reading:
 
     def structure(self, value: Any, kind: str, path: str) -> dict[str, Any]:
         """Return the members that are kept."""
+        if isinstance(value, dict) and kind == _CONTAINED and value.get("resourceType") != _CONTAINED:
+            self.refuse(path, f"of contained resources only a {_CONTAINED}, the recipient's, can be kept")
+            return {}
         if not isinstance(value, dict) or not value:
             self.refuse(path, "an object that is not empty is expected here", code="structure")
             return {}

@@ -12,6 +12,7 @@ from salus.consent.adapters.fhir.elements import Issues
 from salus.events.contexts.consent import Action
 from salus.events.contexts.identity import PartyKind
 from salus.events.fields import Purpose
+from salus.events.recipients import RecipientRole
 from salus.ledger.times import read_time
 from salus.runtime.fields import DID_PATTERN
 
@@ -23,6 +24,10 @@ ROLES = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _ACTION_OF: Mapping[str, Action] = {"access": "read", "correct": "write"}
 CODE_OF: Mapping[Action, str] = {action: code for code, action in _ACTION_OF.items()}
 _PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+# The codes are the names of our roles: HL7's practitioner-role has no clinician.
+RECIPIENT_ROLES = "urn:salus:role"
+_ROLES: tuple[RecipientRole, ...] = get_args(RecipientRole)
+CONTAINED = "PractitionerRole"
 _USES = frozenset({"usual", "official", "secondary"})
 # What a reference's type says of the grantee. An organisation's DID that is called a practitioner would
 # grant to all of its people what was meant for one.
@@ -95,14 +100,18 @@ class Provision:
     denies: bool
     grantee: str | None
     grantee_kind: PartyKind | None
+    role: RecipientRole | None
     actions: tuple[Action, ...]
     purposes: tuple[Purpose, ...]
     valid_from: datetime | None
     valid_until: datetime | None
 
 
-def read_provision(reading: Reading, kept: Kept | None) -> Provision:
-    """Return the root provision; what it lacks or says beyond is added to the issues."""
+def read_provision(reading: Reading, kept: Kept | None, contained: Sequence[Kept]) -> Provision:
+    """Return the root provision; what it lacks or says beyond is added to the issues.
+
+    `contained` is what its actor may refer to within the Consent.
+    """
     path = "Consent.provision"
     if kept is None:
         reading.refuse(path, "a provision is needed", code="required")
@@ -120,26 +129,54 @@ def read_provision(reading: Reading, kept: Kept | None) -> Provision:
             reading.refuse(
                 f"{path}.{name}", "none would mean any; name those that are meant", code="required"
             )
-    grantee, kind = _grantee(reading, provision.get("actor", ()), denies=denies)
+    actors = provision.get("actor", ())
+    grantee, kind, role = _recipient(reading, actors, contained, denies=denies)
     valid_from, valid_until = _period(reading, provision.get("period"), denies=denies)
     known = (_ACTION_OF[code] for code in actions if code)
     about = tuple(sorted(known)), tuple(sorted(purposes))
-    return Provision(denies, grantee, kind, *about, valid_from, valid_until)
+    return Provision(denies, grantee, kind, role, *about, valid_from, valid_until)
 
 
-def _grantee(
-    reading: Reading, actors: Sequence[Kept], *, denies: bool
-) -> tuple[str | None, PartyKind | None]:
+_Recipient = tuple[str | None, PartyKind | None, RecipientRole | None]
+
+
+def _recipient(
+    reading: Reading, actors: Sequence[Kept], contained: Sequence[Kept], *, denies: bool
+) -> _Recipient:
     path = "Consent.provision.actor"
+    reference = actors[0].get("reference", {}) if len(actors) == 1 else {}
+    named = reference.get("reference", "")
+    within = [one for one in contained if named == f"#{one.get('id')}"]
+    if contained and (len(contained) != 1 or not within):
+        why = "one role at an organisation can be kept, and the actor has to refer to it"
+        reading.refuse("Consent.contained", why)
     if denies and not actors:
-        return None, None
+        return None, None, None
     if len(actors) != 1:
         reading.refuse(path, "exactly one actor can be kept; none would mean anybody", code="required")
-        return "", None
+        return "", None, None
     reading.code(actors[0].get("role", {}), f"{path}[0].role", ROLES, ("IRCP", "PRCP"))
-    reference = actors[0].get("reference", {})
+    if within:
+        return _role_within(reading, reference, within[0], path=f"{path}[0].reference")
     uri = reading.uri(reference, f"{path}[0].reference", _DID, frozenset(_KIND_OF))
-    return uri, _KIND_OF.get(reference.get("type", ""))
+    return uri, _KIND_OF.get(reference.get("type", "")), None
+
+
+def _role_within(reading: Reading, reference: Kept, role: Kept, *, path: str) -> _Recipient:
+    """Return the role at a member that a reference within the Consent is to."""
+    if reference.get("type", CONTAINED) != CONTAINED:
+        reading.refuse(f"{path}.type", f"only {CONTAINED} is understood here", code="value")
+    if "identifier" in reference:
+        reading.refuse(f"{path}.identifier", "who is referred to within the Consent has no other name")
+    at = "Consent.contained[0]"
+    types = frozenset({"Organization"})
+    member = reading.uri(role.get("organization", {}), f"{at}.organization", _DID, types)
+    codes = role.get("code", ())
+    if len(codes) != 1:
+        reading.refuse(f"{at}.code", "exactly one role can be kept; none would mean any", code="required")
+        return member, None, None
+    found = reading.code(codes[0], f"{at}.code[0]", RECIPIENT_ROLES, _ROLES)
+    return member, None, next((known for known in _ROLES if known == found), None)
 
 
 def _purposes(reading: Reading, codings: Sequence[Kept]) -> Iterator[Purpose]:
