@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from aiokafka import client
 from aiokafka import conn as library
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -166,3 +167,36 @@ async def test_who_stops_reading_in_the_middle_can_go_on(contexts: Contexts) -> 
         await asyncio.wait([reading])
         cancelled.set()
         assert await reader.readexactly(len(BYTES)) == BYTES
+
+
+@pytest.mark.parametrize("contexts", ["encrypted"], indirect=True)
+async def test_who_is_cancelled_while_a_connection_is_made_ends_it_at_once(contexts: Contexts) -> None:
+    """Else it is there until the other side says that it ends it as well, also when the loop is closed."""
+    encrypting, trusting = contexts
+    assert encrypting is not None
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+    def ended_at_once(listening: socket.socket) -> bool:
+        accepted, _ = listening.accept()
+        accepted.settimeout(60)
+        with encrypting.wrap_socket(accepted, server_side=True, suppress_ragged_eofs=False) as told:
+            told.recv(1000)
+            loop.call_soon_threadsafe(asked.set)
+            try:
+                while told.recv(1000):
+                    pass
+            except (ssl.SSLEOFError, ConnectionResetError):
+                return True
+            return False
+
+    with socket.create_server((HOST, 0)) as listening:
+        listening.settimeout(60)
+        serving = asyncio.create_task(asyncio.to_thread(ended_at_once, listening))
+        options = {"security_protocol": "SSL", "ssl_context": trusting}
+        making = asyncio.create_task(client.create_conn(*listening.getsockname(), **options))
+        await asked.wait()
+        making.cancel()
+        await asyncio.wait([making])
+
+        assert making.cancelled()
+        assert await serving

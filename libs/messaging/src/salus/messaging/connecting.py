@@ -19,7 +19,7 @@ from salus.messaging.errors import AccountFileError
 
 # The connections that a start under way has made, in its own task and in those that it began.
 _made: ContextVar[WeakSet[AIOKafkaConnection] | None] = ContextVar("made", default=None)
-_create = library.create_conn
+_create, _close = library.create_conn, AIOKafkaConnection.close
 
 
 async def start(begin: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]) -> None:
@@ -91,13 +91,19 @@ async def _remembered(*args: Any, **options: Any) -> AIOKafkaConnection:
             # One who renews them may be half way: like any connection that fails, it is tried again.
             raise ConnectionError(str(error)) from error
     connection = await _create(*args, **options)
-    writer = connection._writer  # noqa: SLF001  # the library has no hook for how it closes
-    if writer is not None and writer.get_extra_info("ssl_object") is not None:
-        writer.__class__ = _TlsWriter
     made = _made.get()
     if made is not None:
         made.add(connection)
     return connection
 
 
+def _end_at_once(connection: AIOKafkaConnection, *args: Any, **options: Any) -> Any:
+    """Close a connection of the library, whether it was ever made, for it closes half made ones as well."""
+    writer = connection._writer  # noqa: SLF001  # the library has no hook for how it closes
+    if writer is not None and writer.get_extra_info("ssl_object") is not None:
+        writer.__class__ = _TlsWriter
+    return _close(connection, *args, **options)
+
+
 library.create_conn = _remembered
+AIOKafkaConnection.close = _end_at_once
