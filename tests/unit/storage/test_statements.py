@@ -248,7 +248,9 @@ async def bench_of(trick: Trick, *, acts_late: bool) -> tuple[Bench, JudgedTopic
     bench.restart()
     later = datetime.now(UTC) + timedelta(hours=1)
     for name, about in (("right", "o-1"), ("of-event", "event-1")):
-        bench.tokens.grant(name, object=about, principal=DOCTOR.did, expires=later)
+        # A token names the roles of its holder.
+        held = topics.ring.parties[DOCTOR.did].roles
+        bench.tokens.grant(name, object=about, principal=DOCTOR.did, roles=held, expires=later)
     return bench, topics
 
 
