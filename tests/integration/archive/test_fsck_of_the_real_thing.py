@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -160,4 +161,6 @@ async def test_a_record_that_its_sender_dated_back_is_refused_and_told(shard: Sh
     assert "dated by their senders" in sequencer.log.read_text()
     report = await fsck(address, Trust.from_network(shard.folder.file.read_bytes()), deep=True)
     assert report.errors == []
-    assert not [finding for finding in report.findings if finding.code == "header-time"]
+    # Records that other tests left in the topic are minutes old; only one taken at its word is of 1970.
+    off = [re.findall(r"up to ([0-9]+) s", it.detail) for it in report.findings if it.code == "header-time"]
+    assert all(int(seconds) < 86_400 for (seconds,) in off)
