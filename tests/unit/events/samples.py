@@ -283,9 +283,11 @@ def any_data() -> st.SearchStrategy[EventData]:
 
 
 def for_each_type(
-    *others: st.SearchStrategy[Any], of: Iterable[EventType] = CATALOGUE.types()
+    *others: st.SearchStrategy[Any],
+    of: Iterable[EventType] = CATALOGUE.types(),
+    drawn: Callable[[EventType], st.SearchStrategy[Any]] = data_of,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Try a law on any data of each of the types; `others` are what it takes besides.
+    """Try a law on what is drawn of each type, any data of it; `others` are what the law takes besides.
 
     A law that drew the type as well would find one that breaks it in one run of three.
     """
@@ -293,7 +295,7 @@ def for_each_type(
     def tried_on_each(law: Callable[..., None]) -> Callable[..., None]:
         @pytest.mark.parametrize("entry", of, ids=lambda entry: entry.name)
         def tried(entry: EventType) -> None:
-            settings(max_examples=tries(3, long=100))(given(data_of(entry), *others)(law))()
+            settings(max_examples=tries(3, long=100))(given(drawn(entry), *others)(law))()
 
         return tried
 

@@ -16,10 +16,9 @@ from unittest import mock
 
 import msgspec
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.asking import NETWORK
-from tests.effort import tries
 from tests.unit.events.samples import (
     ANY_TEXT,
     MEMBER,
@@ -427,42 +426,37 @@ def told(said: Any) -> Any:
     return said.data, msgspec.json.encode(said.envelope), said.envelope.time, said.type
 
 
-@pytest.mark.parametrize("entry", ASKED, ids=lambda entry: entry.name)
-def test_records_with_requests_are_judged_together_as_one_by_one(entry: EventType) -> None:
-    @settings(max_examples=tries(3, long=100))
-    @given(st.lists(records_of_type(entry), min_size=1, max_size=3), ANY_RECORDS)
-    def judged_together(of_type: list[Row], others: list[Row]) -> None:
-        rows = [*of_type, *others]
-        for library in {canonical._requested_reader(CATALOGUE), None}:
-            with mock.patch.object(canonical, "_requested_reader", return_value=library):
-                said = [told(one) for one in by_steps(rows)]
-            for found, record in zip(said, rows, strict=True):
-                one = verdict(record, at=appended_at(record.timestamp_ms))
-                assert found == told(one if isinstance(one, RejectedError) else one.event)
-
-    judged_together()
+@for_each_type(
+    ANY_RECORDS, of=ASKED, drawn=lambda entry: st.lists(records_of_type(entry), min_size=1, max_size=3)
+)
+def test_records_with_requests_are_judged_together_as_one_by_one(
+    of_type: list[Row], others: list[Row]
+) -> None:
+    rows = [*of_type, *others]
+    for library in {canonical._requested_reader(CATALOGUE), None}:
+        with mock.patch.object(canonical, "_requested_reader", return_value=library):
+            said = [told(one) for one in by_steps(rows)]
+        for found, record in zip(said, rows, strict=True):
+            one = verdict(record, at=appended_at(record.timestamp_ms))
+            assert found == told(one if isinstance(one, RejectedError) else one.event)
 
 
 @needs_library
-@pytest.mark.parametrize(
-    "entry", [entry for entry in ASKED if entry.data not in WITHOUT_PROGRAM], ids=lambda entry: entry.name
+@for_each_type(
+    of=[entry for entry in ASKED if entry.data not in WITHOUT_PROGRAM],
+    drawn=lambda entry: asked_of(entry, PLAIN_TEXT),
 )
-def test_a_request_as_most_are_is_not_read_by_itself(entry: EventType) -> None:
-    @settings(max_examples=tries(3, long=100))
-    @given(asked_of(entry, PLAIN_TEXT))
-    def read_together(data: Any) -> None:
-        record = stated(data)
-        assume(record.value is not None and is_plain(record.value))
-        with (
-            mock.patch.object(judging, "decode_event", side_effect=AssertionError),
-            mock.patch.object(batch_judging, "read_bearer", side_effect=AssertionError),
-        ):
-            (said,) = by_steps([record])
+def test_a_request_as_most_are_is_not_read_by_itself(data: Any) -> None:
+    record = stated(data)
+    assume(record.value is not None and is_plain(record.value))
+    with (
+        mock.patch.object(judging, "decode_event", side_effect=AssertionError),
+        mock.patch.object(batch_judging, "read_bearer", side_effect=AssertionError),
+    ):
+        (said,) = by_steps([record])
 
-        assert isinstance(said, Event)
-        assert record.value == msgspec.json.encode(said.envelope)
-
-    read_together()
+    assert isinstance(said, Event)
+    assert record.value == msgspec.json.encode(said.envelope)
 
 
 @pytest.mark.parametrize("holds", [True, False], ids=["holds", "does not hold"])
