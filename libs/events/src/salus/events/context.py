@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from salus.events.event_types import EventData, EventType, Retention, Role, dataschema_of, declare, schema_of
+from salus.events.event_types import EventData, EventType, Retention, Role, declare, schema_of
 from salus.events.patient_rights import Somebody
 from salus.events.signed_request import VALUES_MAX, Asks, Form
 
@@ -92,7 +93,6 @@ class Context:
                 "retention": retention.value,
                 "changes": changes,
             }
-            schema = schema_of(cls, about)
             entry = EventType(
                 name=name,
                 data=cls,
@@ -100,8 +100,7 @@ class Context:
                 retention=retention,
                 topic=topic or self.topic,
                 subject_field=subject_field,
-                schema=schema,
-                dataschema=dataschema_of(name, schema),
+                make_schema=partial(schema_of, cls, about),
                 older_dataschemas=older_dataschemas,
                 changes=changes,
                 claims=claims,

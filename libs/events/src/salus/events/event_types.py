@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Literal, dataclass_transform
 
 import msgspec
@@ -53,11 +54,10 @@ class EventType:
 
     `owner` says who may sign it: `MEMBER`, `OPERATOR`, or the role of the one service that owns the fact.
 
-    `schema` is the file whose SHA-256 is in `dataschema`. `subject_field` names the field of the data that
-    the envelope's `subject` repeats, if there is one. An event that `changes` its subject names the version
-    that it expects, and no other event does; `claims` tells which names an event claims on its topic, for
-    ever; an event that `accompanies` stands beside another one of the same request. What follows from these
-    is `salus.events.effect`.
+    `subject_field` names the field of the data that the envelope's `subject` repeats, if there is one. An
+    event that `changes` its subject names the version that it expects, and no other event does; `claims`
+    tells which names an event claims on its topic, for ever; an event that `accompanies` stands beside
+    another one of the same request. What follows from these is `salus.events.effect`.
 
     A type that a member brought is owned by `MEMBER` or by that member's DID, and has an `objection`: it says
     what the type's JSON Schema is against in data that its class takes, or None.
@@ -74,8 +74,8 @@ class EventType:
     retention: Retention
     topic: str
     subject_field: str | None
-    schema: bytes = field(repr=False)
-    dataschema: str
+    # Makes the schema, which takes longer than all else of a class; most of a process's types need none.
+    make_schema: Callable[[], bytes] = field(compare=False, repr=False)
     older_dataschemas: frozenset[str]
     changes: bool
     claims: Callable[[Any], tuple[str, ...]] | None = field(compare=False, repr=False)
@@ -87,6 +87,16 @@ class EventType:
     decoder: msgspec.json.Decoder[EventData] = field(compare=False)
     objection: Callable[[Any], str | None] | None = field(default=None, compare=False, repr=False)
     asker: Callable[[Any, Somebody], bool] | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def schema(self) -> bytes:
+        """The file whose SHA-256 is in `dataschema`; made when it is first asked for."""
+        return self.make_schema()
+
+    @cached_property
+    def dataschema(self) -> str:
+        """What events of the type say of their schema."""
+        return dataschema_of(self.name, self.schema)
 
     @property
     def summary(self) -> str:

@@ -32,6 +32,9 @@ def _loaded(point: EntryPoint) -> Context:
     package = point.dist.name if point.dist is not None else point.module
     try:
         context = point.load()
+        if isinstance(context, Context):
+            # Made here, so that a class of which no schema can be made is told as this package's.
+            _ = [entry.schema for entry in context.types]
     except Exception as error:
         raise ContextError(f"{package}: {point.value} cannot be loaded: {error}") from error
     if not isinstance(context, Context):

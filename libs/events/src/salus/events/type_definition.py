@@ -24,7 +24,6 @@ from salus.events.event_types import (
     EventData,
     EventType,
     Retention,
-    dataschema_of,
     declare,
     sealed_definition,
 )
@@ -207,8 +206,7 @@ class _Definition:
             retention=Retention(about["retention"]),
             topic=about["topic"],
             subject_field=about["subject"],
-            schema=schema,
-            dataschema=dataschema_of(name, schema),
+            make_schema=lambda: schema,
             older_dataschemas=older,
             changes=False,
             claims=None,
