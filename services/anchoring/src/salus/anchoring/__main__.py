@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from salus.runtime.garbage import collect_rarely
+
+if __name__ == "__main__":
+    collect_rarely()
+
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -46,7 +51,6 @@ from salus.ledger.note import NoteVerifier
 from salus.ledger.policy import Policy
 from salus.messaging import ping, require_topics
 from salus.objects import S3Objects, open_store, probe
-from salus.runtime.garbage import collect_rarely
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import HeldSigners, WatchedNetwork

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from salus.runtime.garbage import collect_rarely
+
+if __name__ == "__main__":
+    collect_rarely()
+
 from salus.consent.adapters.folded import DECISIONS, PATIENTS, POLICIES, POLICY_TEXTS, REVIEW, SUBJECTS
 from salus.consent.adapters.folded_permits import PERMITS
 from salus.consent.composition import adopt, checks, install, open_world, tasks

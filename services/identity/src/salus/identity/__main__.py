@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from salus.runtime.garbage import collect_rarely
+
+if __name__ == "__main__":
+    collect_rarely()
+
 from salus.contracts.service import ContractService, run
 from salus.identity.composition import adopt, install, open_world
 from salus.identity.folded import EVENT_TYPES, PARTIES, PROVIDERS, SHARDS

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from salus.runtime.garbage import collect_rarely
+
+if __name__ == "__main__":
+    collect_rarely()
+
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -21,7 +26,6 @@ from salus.events.event_types import MEMBER, type_of
 from salus.messaging import CorruptBatchError, ping, require_topics
 from salus.objects import ObjectStore, S3Objects, open_store, probe
 from salus.objects.errors import RefusedError, StoreAwayError
-from salus.runtime.garbage import collect_rarely
 from salus.runtime.halt import HaltedError
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.keys import load_signer

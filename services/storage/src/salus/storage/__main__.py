@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from salus.runtime.garbage import collect_rarely
+
+if __name__ == "__main__":
+    collect_rarely()
+
 from salus.contracts.service import ContractService, run
 from salus.storage.adapters.facts import EPOCHS, ERASURE, OBJECTS, SUBJECTS
 from salus.storage.composition import checks, close_world, install, open_world, tasks

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from salus.runtime.garbage import collect_rarely
+
+if __name__ == "__main__":
+    collect_rarely()
+
 import asyncio
 import time
 from collections.abc import AsyncIterator
