@@ -8,6 +8,8 @@ CODE := libs services tests tools $(wildcard benchmarks examples)
 SOURCES := $(wildcard libs/*/src services/*/src examples/*/src)
 empty :=
 space := $(empty) $(empty)
+# Some environments forbid bytecode: then each of the some thousand processes of a test run compiles our code anew.
+unexport PYTHONDONTWRITEBYTECODE
 export MYPYPATH := $(subst $(space),:,$(strip $(SOURCES) $(wildcard benchmarks)))
 
 .DEFAULT_GOAL := help
