@@ -140,6 +140,11 @@ class StatementConnection(aiosqlite.Connection):
         """The connection itself, which belongs to its thread."""
         return self._conn
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, and is not closed yet."""
+        return self._connection is not None
+
     async def in_thread(self, call: Callable[[], Any]) -> Any:
         """Call something in the thread of the connection."""
         made = _ThreadCall(call)
