@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.postgres import new_database, running_server
+from tests.integration.postgres import Server, new_database, running_server
 
 from salus.devkit.kafka_server import kafka_needs
 from salus.devkit.minio_server import minio_needs
 from salus.devkit.narration import PlainNarrator
 from salus.devkit.parts import LocalParts
-from salus.devkit.postgres_server import PostgresServer
 from salus.devkit.processes import Place
 
 HERE = Path(__file__).parent
@@ -34,14 +33,14 @@ def nothing_left_open() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-async def postgres_server() -> AsyncIterator[PostgresServer]:
+async def postgres_server() -> AsyncIterator[Server]:
     """A real PostgreSQL for the whole run."""
     async with running_server() as server:
         yield server
 
 
 @pytest.fixture
-async def postgres(postgres_server: PostgresServer) -> str:
+async def postgres(postgres_server: Server) -> str:
     """The URL of an empty database on a real PostgreSQL."""
     return postgres_server.url(await new_database(postgres_server))
 

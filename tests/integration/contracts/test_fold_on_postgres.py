@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.databases import Databases
-from tests.integration.postgres import PostgresDatabases
+from tests.integration.postgres import PostgresDatabases, Server
 from tests.unit.contracts import (
     test_comparison,
     test_declared_tables,
@@ -16,11 +16,9 @@ from tests.unit.contracts import (
     test_versions,
 )
 
-from salus.devkit.postgres_server import PostgresServer
-
 
 @pytest.fixture
-async def databases(postgres_server: PostgresServer) -> Databases:
+async def databases(postgres_server: Server) -> Databases:
     """Databases of one test; with SQLite these tests run where they are."""
     return PostgresDatabases(postgres_server)
 

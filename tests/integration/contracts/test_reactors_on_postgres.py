@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import pytest
 from tests.databases import Databases
-from tests.integration.postgres import PostgresDatabases
+from tests.integration.postgres import PostgresDatabases, Server
 from tests.unit.contracts import test_reactors
 from tests.unit.contracts.replicas import Topic, erased, replica
 from tests.unit.contracts.test_reactors import Work, migrated
 
-from salus.devkit.postgres_server import PostgresServer
 from salus.events.contexts.storage import SubjectKeyDestroyed
 
 
 @pytest.fixture
-async def databases(postgres_server: PostgresServer) -> Databases:
+async def databases(postgres_server: Server) -> Databases:
     """Databases of one test; with SQLite these tests run where they are."""
     return PostgresDatabases(postgres_server)
 

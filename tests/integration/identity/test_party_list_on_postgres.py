@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 from tests.databases import Databases
-from tests.integration.postgres import PostgresDatabases
+from tests.integration.postgres import PostgresDatabases, Server
 from tests.unit.identity import test_party_list
-
-from salus.devkit.postgres_server import PostgresServer
 
 
 @pytest.fixture
-async def databases(postgres_server: PostgresServer) -> Databases:
+async def databases(postgres_server: Server) -> Databases:
     """Databases of one test; with SQLite these tests run where they are."""
     return PostgresDatabases(postgres_server)
 
