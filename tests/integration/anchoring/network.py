@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.founding import founding, stated
 
 from salus.archive.building import ChainBuilder
 from salus.archive.fsck import StoreAddress
@@ -140,6 +141,8 @@ class AnchoredNetwork:
         s3 = self.parts.s3
         admin = Admin(s3.endpoint, s3.access_key, s3.secret_key, s3.region)
         await create_topics(self.parts.kafka_bootstrap, Plan())
+        async with open_publisher(self.parts.kafka_bootstrap, self.folder.signer("identity")) as publisher:
+            await stated(publisher, founding(self.folder.file))
         for bucket in (self.address.ledger_bucket, self.address.log_bucket):
             await admin.ensure_bucket(bucket)
         (shard,) = Network.read(self.folder.file).shards

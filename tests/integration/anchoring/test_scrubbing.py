@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import signal
+from datetime import UTC, datetime
 
+from tests.asking import UNASKED, truly_asked
 from tests.integration.anchoring.network import AnchoredNetwork, AnchoringProcess
 
 from salus.devkit.waiting import until
 from salus.events.contexts import CATALOGUE
+from salus.events.contexts.identity import KeyRevoked
 from salus.events.contexts.network import DamageFound
 from salus.events.envelope import decode_event
 from salus.events.event_types import type_of
 from salus.ledger.block import body_key
 from salus.messaging import Reader
+from salus.runtime.publishing import open_publisher
 
 SCRUBBING = {"SALUS_SCRUB_INTERVAL_S_MIN": "1"}
 DEADLINE_S = 60
@@ -30,6 +34,17 @@ async def alarms(network: AnchoredNetwork) -> list[DamageFound]:
                 if event.envelope.subject == network.policy.logs[0].name:
                     found.append(event.data)
     return [data for data in found if isinstance(data, DamageFound)]
+
+
+async def lose_key(network: AnchoredNetwork) -> None:
+    """Let the operator have anchoring's key revoked."""
+    anchoring, folder = network.folder.signer("anchoring"), network.folder
+    revoked = KeyRevoked(anchoring.did, anchoring.verification_method, "compromised", request=UNASKED)
+    asked = truly_asked(
+        revoked, folder.signer("operator"), at=datetime.now(UTC), network=folder.read()["origin"]
+    )
+    async with open_publisher(network.parts.kafka_bootstrap, folder.signer("identity")) as publisher:
+        await publisher.publish(asked, subject=anchoring.did, expected_version=1)
 
 
 async def metric(anchoring: AnchoringProcess, name: str) -> float:
@@ -77,3 +92,18 @@ async def test_damage_is_told_once_over_passes_and_restarts(network: AnchoredNet
         return await metric(anchoring, "salus_scrub_findings") == 0
 
     assert await until(is_gone, deadline_s=DEADLINE_S), anchoring.log.read_text()[-2000:]
+
+    # Cases SEC1 and F4: what the ledger would refuse is not taken for told.
+    await lose_key(network)
+
+    async def says_so() -> bool:
+        return "key-revoked" in await anchoring.check("signing-key")
+
+    assert await until(says_so, deadline_s=DEADLINE_S), anchoring.log.read_text()[-2000:]
+    await store.put(key, whole[:50])
+
+    async def waits() -> bool:
+        return "damage could not be told" in anchoring.log.read_text()
+
+    assert await until(waits, deadline_s=DEADLINE_S), anchoring.log.read_text()[-2000:]
+    assert await alarms(network) == [alarm]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from typing import Any
+from unittest.mock import AsyncMock
 
 from tests.asking import NETWORK
 
@@ -22,7 +23,8 @@ async def test_the_outputs_have_no_sequence_numbers_that_others_could_use_up(par
     topic = f"outputs-{uuid.uuid4().hex}"
     await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 1)])
     signer = LocalSigner.from_seed(os.urandom(32))
-    outputs = KafkaOutputs(parts.kafka_bootstrap, OwnSignatures(signer, lambda: KeyRing(CATALOGUE, NETWORK)))
+    signatures = OwnSignatures(signer, lambda: KeyRing(CATALOGUE, NETWORK))
+    outputs = KafkaOutputs(parts.kafka_bootstrap, signatures, AsyncMock())
 
     def messages(first: int) -> list[Message]:
         return [

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import msgspec
@@ -90,7 +91,7 @@ def message(topic: str, event: Json) -> Message:
 
 
 async def publish(kafka: str, signer: LocalSigner, topic: str, events: Sequence[Json]) -> None:
-    outputs = KafkaOutputs(kafka, signatures(signer))
+    outputs = KafkaOutputs(kafka, signatures(signer), AsyncMock())
     try:
         await outputs.publish([message(topic, event) for event in events])
     finally:

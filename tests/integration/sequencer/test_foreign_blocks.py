@@ -167,7 +167,7 @@ async def test_the_identity_topic_is_folded_up_to_exactly_a_position(shard: Shar
     network, method = Network.read(shard.folder.file), shard.hospital.verification_method
     later = datetime.now(UTC) + timedelta(minutes=1)
     async with (
-        open_identities(shard.parts.kafka_bootstrap, network, Patience()) as identities,
+        open_identities(shard.parts.kafka_bootstrap, network, Patience(), seen=lambda _: None) as identities,
         identities.past() as past,
     ):
         end = (await identities.catch_up()).position

@@ -131,7 +131,12 @@ async def test_records_that_are_gone_make_it_not_ready_whichever_reader_saw_it(m
     progress = Progress(reader=cast("Any", reader), missing=gap if missing == "before" else {})
     shard, nothing = SimpleNamespace(partitions=()), SimpleNamespace(require_bucket=None)
     checks = checks_of(
-        cast("Any", None), cast("Any", shard), cast("Any", nothing), progress, cast("Any", None)
+        cast("Any", None),
+        cast("Any", shard),
+        cast("Any", nothing),
+        progress,
+        cast("Any", None),
+        cast("Any", SimpleNamespace(check=None)),
     )
 
     if missing is None:

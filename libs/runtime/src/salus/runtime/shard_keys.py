@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
+from salus.events.keyring import KeyRing
 from salus.events.sharding import Sharding
 from salus.ledger.key_periods import Keys
 from salus.ledger.note import NoteVerifier
@@ -19,8 +21,14 @@ LOOK_EVERY_S = 1.0
 _log = structlog.get_logger()
 
 
-async def follow_shards(bootstrap: Bootstrap, network: Network, keys: dict[int, Keys]) -> None:
-    """Add the key of every shard that is added, by its id, until cancelled.
+async def follow_shards(
+    bootstrap: Bootstrap,
+    network: Network,
+    keys: dict[int, Keys],
+    *,
+    seen: Callable[[KeyRing], None] = lambda _: None,
+) -> None:
+    """Add the key of every shard that is added, by its id, until cancelled; `seen` has each ring as folded.
 
     While the broker is away nothing is learned, and what is known stays. A key that network.json names is
     never replaced.
@@ -31,6 +39,7 @@ async def follow_shards(bootstrap: Bootstrap, network: Network, keys: dict[int, 
                 while True:
                     ring = await view.catch_up()
                     learn(keys, Sharding.of(network.shards, ring.assignments))
+                    seen(ring)
                     succeeded()
                     await asyncio.sleep(LOOK_EVERY_S)
         except MessagingError as error:

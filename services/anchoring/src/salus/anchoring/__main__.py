@@ -54,6 +54,7 @@ from salus.objects import S3Objects, open_store, probe
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import HeldSigners, WatchedNetwork
+from salus.runtime.own_key import AnnouncingKey
 from salus.runtime.service import Check, create_app, serve, until_passes
 from salus.runtime.shard_keys import follow_shards
 from salus.runtime.supervisor import AGE_S_MAX, Supervisor, resting
@@ -87,6 +88,7 @@ class Resources:
     maker: ReceiptMaker
     lookup: EventLookup
     issuer: CoseIssuer
+    own_key: AnnouncingKey
     closing: AsyncExitStack
 
 
@@ -153,6 +155,7 @@ def open_resources(settings: Settings) -> Resources:
             share=settings.event_index_share_max,
         ),
         CoseIssuer(watched.log(), signer),
+        AnnouncingKey(load_signer(settings.signing_key_file, settings.signing_key_id), role="anchoring"),
         closing,
     )
 
@@ -219,7 +222,9 @@ async def announce_for_ever(resources: Resources) -> None:
     """Announce checkpoints."""
     settings = resources.settings
     signer = load_signer(settings.signing_key_file, settings.signing_key_id)
-    announcements = KafkaAnnouncements(settings.kafka, signer, origin=resources.watched.log().name)
+    announcements = KafkaAnnouncements(
+        settings.kafka, signer, resources.own_key, origin=resources.watched.log().name
+    )
     try:
         await resources.runner.announce(announcements)
     finally:
@@ -260,7 +265,9 @@ async def scrub(resources: Resources) -> None:
     pace = Pace(settings.scrub_bytes_per_s_max, metrics.scrub_bytes.inc)
     ledger, log = (open_bucket(settings, name) for name in (settings.ledger_bucket, settings.log_bucket))
     signer = load_signer(settings.signing_key_file, settings.signing_key_id)
-    alarms = KafkaAnnouncements(settings.kafka, signer, origin=resources.watched.log().name)
+    alarms = KafkaAnnouncements(
+        settings.kafka, signer, resources.own_key, origin=resources.watched.log().name
+    )
     scrubbing = Scrubbing(
         stores=Stores(pace.slow(ledger), pace.slow(log)),
         objects=log,
@@ -307,6 +314,7 @@ def build_app(resources: Resources, supervisor: Supervisor) -> FastAPI:
         "kafka": lambda: ping(settings.kafka),
         "topics": lambda: require_topics(settings.kafka, TOPICS),
         "s3": reach_store,
+        "signing-key": resources.own_key.check,
         "log": going,
         **({"witnesses": final} if runner.cosigning else {}),
     }
@@ -334,7 +342,9 @@ async def main(settings: Settings) -> None:
         "announcing": announce_for_ever(resources),
         "tidying": resources.bucket.tidying.run(),
         "listening": listen(kafka, heard=heard),
-        "shards": follow_shards(kafka, resources.watched.network, resources.shards),
+        "shards": follow_shards(
+            kafka, resources.watched.network, resources.shards, seen=resources.own_key.look
+        ),
         "event-index": resources.lookup.run(),
         "keys": resources.watched.follow(lambda: go_by_new_keys(resources)),
     }

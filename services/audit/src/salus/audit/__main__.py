@@ -45,6 +45,7 @@ from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_ident
 from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import WatchedNetwork
 from salus.runtime.network import Network
+from salus.runtime.own_key import AnnouncingKey, OwnKeyError
 from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.shard_keys import follow_shards
 from salus.runtime.supervisor import Supervisor
@@ -92,6 +93,16 @@ async def keys_of(identity: IdentityView) -> None:
         raise OutOfReachError(f"kafka: {error}") from error
 
 
+async def require_own_key(identity: IdentityView, key: AnnouncingKey) -> None:
+    """Raise OutOfReachError unless audit's own key signs, as of everything published until now."""
+    await keys_of(identity)
+    key.look(identity.ring)
+    try:
+        key.require()
+    except OwnKeyError as error:
+        raise OutOfReachError(str(error)) from error
+
+
 def bucket_of(settings: Settings) -> S3Objects:
     """Return the ledger bucket."""
     return open_store(
@@ -121,10 +132,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             open_trail(settings.database_url, statement_s_max=settings.search_s_max)
         )
         identity = await stack.enter_async_context(open_identity_view(kafka, network))
-        signatures = OwnSignatures(
-            load_signer(settings.signing_key_file, settings.signing_key_id), lambda: identity.ring
-        )
-        outputs = KafkaOutputs(kafka, signatures)
+        signer = load_signer(settings.signing_key_file, settings.signing_key_id)
+        require_key = partial(require_own_key, identity, AnnouncingKey(signer, role="audit"))
+        outputs = KafkaOutputs(kafka, OwnSignatures(signer, lambda: identity.ring), require_key)
         stack.push_async_callback(outputs.close)
         shards: dict[int, Keys] = {**watched.shards()}
         bucket = bucket_of(settings)
@@ -166,6 +176,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
             "topics": partial(require_topics, kafka, topics_of(settings)),
+            "signing-key": require_key,
             "database": trail.ping,
             "archive": bucket.require_bucket,
             "ledger": follower.check,

@@ -30,6 +30,7 @@ from salus.runtime.halt import HaltedError
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import HeldSigners, WatchedNetwork
+from salus.runtime.own_key import AnnouncingKey
 from salus.runtime.scheduling import switch_quickly, wait_for_a_turn
 from salus.runtime.service import Check, create_app, serve
 from salus.runtime.supervisor import Pulse, Supervisor, failed, succeeded
@@ -86,7 +87,11 @@ def shard_of(watched: WatchedNetwork, shard_id: int) -> Shard:
 
 @asynccontextmanager
 async def open_sequencer(
-    settings: Settings, watched: WatchedNetwork, store: ObjectStore, progress: Progress
+    settings: Settings,
+    watched: WatchedNetwork,
+    store: ObjectStore,
+    progress: Progress,
+    own_key: AnnouncingKey,
 ) -> AsyncIterator[Sequencer]:
     """Connect every port; waits while a part is away."""
     network, patience, kafka = watched.network, Patience(), settings.kafka
@@ -96,7 +101,9 @@ async def open_sequencer(
     await asyncio.to_thread(signer.require_one)
     await patience.outlast(S3, lambda: probe(store), errors=(StoreAwayError, RefusedError))
     async with AsyncExitStack() as resources:
-        identities = await resources.enter_async_context(open_identities(kafka, network, patience))
+        identities = await resources.enter_async_context(
+            open_identities(kafka, network, patience, seen=own_key.look)
+        )
         announcements = await resources.enter_async_context(
             open_announcements(
                 kafka, load_signer(settings.signing_key_file, settings.signing_key_id), signer.name, patience
@@ -127,11 +134,14 @@ async def seal(  # noqa: PLR0913  # what sealing is made of
     stop: asyncio.Event,
     topics: TopicCheck,
     supervisor: Supervisor,
+    own_key: AnnouncingKey,
 ) -> None:
     """Seal until told to stop; a halt leaves the process up, so that its alarm can be seen."""
     async with AsyncExitStack() as stack:
         sealing = stack.enter_context(supervisor.watching("sealing"))
-        sequencer = await stack.enter_async_context(open_sequencer(settings, watched, store, progress))
+        sequencer = await stack.enter_async_context(
+            open_sequencer(settings, watched, store, progress, own_key)
+        )
         lag = watch_lag(sequencer.shard.id, progress, sealing)
         await stack.enter_async_context(supervisor.running(lag, name="lag"))
         await stack.enter_async_context(supervisor.running(watched.follow(), name="keys"))
@@ -186,8 +196,13 @@ async def watch_lag(shard: int, progress: Progress, sealing: Pulse) -> None:
         await asyncio.sleep(LAG_EVERY_S)
 
 
-def checks_of(
-    settings: Settings, shard: Shard, store: S3Objects, progress: Progress, topics: TopicCheck
+def checks_of(  # noqa: PLR0913, PLR0917  # what readiness is made of
+    settings: Settings,
+    shard: Shard,
+    store: S3Objects,
+    progress: Progress,
+    topics: TopicCheck,
+    own_key: AnnouncingKey,
 ) -> dict[str, Check]:
     """Return what /readyz looks at."""
     needed = {IDENTITY_TOPIC, *ANNOUNCED, *(topic for topic, _ in shard.partitions)}
@@ -221,6 +236,7 @@ def checks_of(
         S3: store.require_bucket,
         "sealing": require_sealing,
         "topics": require_fit_topics,
+        "signing-key": own_key.check,
     }
 
 
@@ -253,8 +269,19 @@ async def main(settings: Settings) -> None:
     )
     progress, stop, supervisor = Progress(), asyncio.Event(), Supervisor()
     topics = TopicCheck(settings.kafka, lambda: progress.assigned, folded=FOLDED_TOPICS)
+    signer = load_signer(settings.signing_key_file, settings.signing_key_id)
+    own_key = AnnouncingKey(signer, role="sequencer")
     sealing = asyncio.create_task(
-        seal(settings, watched, store, progress=progress, stop=stop, topics=topics, supervisor=supervisor)
+        seal(
+            settings,
+            watched,
+            store,
+            progress=progress,
+            stop=stop,
+            topics=topics,
+            supervisor=supervisor,
+            own_key=own_key,
+        )
     )
 
     @asynccontextmanager
@@ -263,7 +290,7 @@ async def main(settings: Settings) -> None:
         stop.set()
         await asyncio.wait((sealing,), timeout=STOP_S_MAX)
 
-    checks = checks_of(settings, shard, store, progress, topics)
+    checks = checks_of(settings, shard, store, progress, topics, own_key)
     app = create_app(
         settings, title="Salus sequencer", lifespan=lifespan, checks=checks, supervisor=supervisor
     )

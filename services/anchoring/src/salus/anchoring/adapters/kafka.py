@@ -18,6 +18,7 @@ from salus.events.errors import RejectedError
 from salus.events.event_types import type_of
 from salus.events.signature import Signer
 from salus.messaging import Bootstrap, MessagingError, Position, Reader, Record
+from salus.runtime.own_key import AnnouncingKey
 from salus.runtime.publishing import ServicePublisher, open_publisher
 from salus.runtime.supervisor import failed, succeeded
 
@@ -35,22 +36,28 @@ _log = structlog.get_logger()
 
 
 class KafkaAnnouncements:
-    """Announces checkpoints and damage; connects at the first one and again after a failure."""
+    """Announces checkpoints and damage; connects at the first one and again after a failure.
 
-    def __init__(self, bootstrap: Bootstrap, signer: Signer, *, origin: str) -> None:
+    While the service's own key does not sign, nothing is published: the ledger would refuse it.
+    """
+
+    def __init__(self, bootstrap: Bootstrap, signer: Signer, key: AnnouncingKey, *, origin: str) -> None:
         self._bootstrap = bootstrap
         self._signer = signer
+        self._key = key
         self._origin = origin
         self._resources = AsyncExitStack()
         self._publisher: ServicePublisher | None = None
 
     async def announce(self, *, size: int, checkpoint: str) -> None:
-        """Publish the event; raises MessagingError or ClientError."""
+        """Publish the event; raises MessagingError, as OwnKeyError, or ClientError."""
+        await self._key.check()
         data = CheckpointPublished(size=size, checkpoint=checkpoint)
         await (await self._open()).publish(data, subject=self._origin)
 
     async def raise_alarm(self, finding: Finding, *, event_id: str) -> None:
-        """Publish the event; raises MessagingError or ClientError."""
+        """Publish the event; raises MessagingError, as OwnKeyError, or ClientError."""
+        self._key.require()
         data = DamageFound(
             code=finding.code,
             bucket=finding.bucket,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -26,13 +26,18 @@ _log = structlog.get_logger()
 class KafkaOutputs:
     """Publishes with a producer that recovers by itself; it is opened anew after a longer outage."""
 
-    def __init__(self, bootstrap: Bootstrap, signatures: OwnSignatures) -> None:
+    def __init__(
+        self, bootstrap: Bootstrap, signatures: OwnSignatures, require_key: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Publish only while `require_key` raises nothing: who reads believes what audit's key signs."""
         self._bootstrap = bootstrap
         self._signatures = signatures
+        self._require_key = require_key
         self._producer: RecoveringProducer | None = None
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Return when all messages were acknowledged."""
+        await self._require_key()
         try:
             producer = await self._open()
             async with asyncio.timeout(DELIVERY_S):

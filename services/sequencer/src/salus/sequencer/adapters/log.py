@@ -115,19 +115,23 @@ class KafkaLog:
 
 
 OpenView = Callable[[], AbstractAsyncContextManager[IdentityView]]
+Seen = Callable[[KeyRing], None]
 
 
 class KafkaIdentities:
     """The `Identities` of the network, folded in memory from the beginning of the identity topic."""
 
-    def __init__(self, view: IdentityView, open_view: OpenView, patience: Patience) -> None:
+    def __init__(self, view: IdentityView, open_view: OpenView, patience: Patience, seen: Seen) -> None:
         self._view = view
         self._open_view = open_view
         self._patience = patience
+        self._seen = seen
 
     async def catch_up(self) -> KeyRing:
         """Return the ring as of everything that is in the topic now."""
-        return await _outlast(self._patience, self._view.catch_up)
+        ring = await _outlast(self._patience, self._view.catch_up)
+        self._seen(ring)
+        return ring
 
     @asynccontextmanager
     async def past(self) -> AsyncIterator[KafkaPastIdentities]:
@@ -165,9 +169,9 @@ class KafkaPastIdentities:
 
 @asynccontextmanager
 async def open_identities(
-    bootstrap: Bootstrap, network: Network, patience: Patience
+    bootstrap: Bootstrap, network: Network, patience: Patience, *, seen: Seen
 ) -> AsyncIterator[KafkaIdentities]:
-    """Open the identity topic at its beginning."""
+    """Open the identity topic at its beginning; `seen` has each ring that was folded up to the end."""
     async with AsyncExitStack() as resources:
 
         def open_view() -> AbstractAsyncContextManager[IdentityView]:
@@ -176,4 +180,4 @@ async def open_identities(
         async def connect() -> IdentityView:
             return await resources.enter_async_context(open_view())
 
-        yield KafkaIdentities(await _outlast(patience, connect), open_view, patience)
+        yield KafkaIdentities(await _outlast(patience, connect), open_view, patience, seen)
