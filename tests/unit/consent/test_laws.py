@@ -11,7 +11,7 @@ from tests.asking import UNASKED
 from salus.access.actors import Asking
 from salus.access.policy_files import contents_of, digest_of
 from salus.access.state import PatientState, PolicyState, SubjectState
-from salus.consent.adapters.folded import PATIENTS, POLICIES, REVIEW, SUBJECTS
+from salus.consent.adapters.folded import DECISIONS, PATIENTS, POLICIES, POLICY_TEXTS, REVIEW, SUBJECTS
 from salus.consent.domain.cases import DecideCase, require_room_for_case
 from salus.consent.domain.consents import (
     Grant,
@@ -152,5 +152,13 @@ class TestPolicies(DomainLaws):
         assert bool(state.policy_set) == bool(state.version)
 
 
+class TestPolicyTexts(EvolveLaws):
+    contract, catalogue, fields = POLICY_TEXTS, CATALOGUE, TestPolicies.fields
+
+
 class TestSubjects(EvolveLaws):
     contract, catalogue, fields = SUBJECTS, CATALOGUE, FIELDS
+
+
+class TestDecisions(EvolveLaws):
+    contract, catalogue, fields = DECISIONS, CATALOGUE, FIELDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,11 +13,13 @@ from msgspec.structs import replace as changed
 
 from salus.contracts.projection import Contract
 from salus.contracts.service import ContractService, _require_hosts
+from salus.contracts.testing.domain_laws import EvolveLaws
 from salus.identity.folded import PARTIES
 from salus.runtime.errors import ManifestError
 from salus.runtime.manifests import Role, Topics, manifest_of, services
 from salus.storage.adapters.facts import ERASURE
 
+UNIT = Path(__file__).parents[1]
 CONTRACTS = [manifest.name for manifest in services() if manifest.role is Role.CONTRACT]
 
 
@@ -34,6 +37,22 @@ def test_every_contract_service_is_one_value_and_its_manifest_says_the_rest(name
     assert service.manifest == manifest_of(f"salus.{name}")
     assert service.manifest.own_topic == f"salus.{name}.events"
     assert {contract.topic for contract in service.folds} <= set(service.manifest.topics.reads)
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_the_laws_of_a_domain_are_tried_on_every_contract(name):
+    """Issue 13: determinism, totality, evolve after decide, and that a replay equals the live state."""
+    files = sorted((UNIT / name).glob("test_*.py"))
+    with_laws = [path.stem for path in files if "Laws" in path.read_text()]
+    modules = [import_module(f"tests.unit.{name}.{stem}") for stem in with_laws]
+    tried = {
+        id(laws.contract)
+        for module in modules
+        for laws in vars(module).values()
+        if isinstance(laws, type) and issubclass(laws, EvolveLaws) and hasattr(laws, "contract")
+    }
+
+    assert [contract.kind for contract in declared(name).folds if id(contract) not in tried] == []
 
 
 def test_a_topic_that_is_folded_and_not_in_the_manifest_stops_the_start():

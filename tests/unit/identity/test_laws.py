@@ -9,7 +9,7 @@ from tests.asking import UNASKED
 from tests.own_types import activated, dataschema, name_of, proposed, schema_of
 from tests.unit.events.test_sharding import TOPIC, Founder, added, assigned
 
-from salus.contracts.testing.domain_laws import DomainLaws
+from salus.contracts.testing.domain_laws import DomainLaws, EvolveLaws
 from salus.contracts.testing.strategies import NOON
 from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner, multibase_of
@@ -29,7 +29,7 @@ from salus.identity.domain import (
     decide,
 )
 from salus.identity.event_types import ActivateType, EventTypeState, ProposeType, TypeCommand, WithdrawType
-from salus.identity.folded import EVENT_TYPES, PARTIES, SHARDS
+from salus.identity.folded import EVENT_TYPES, PARTIES, PROVIDERS, SHARDS
 from salus.identity.shards import AssignShards, ShardingState
 from salus.runtime.refusal import Refusal
 
@@ -145,3 +145,8 @@ class TestShards(DomainLaws):
     def event_invariants(self, state: ShardingState) -> None:
         epochs = state.sharding([Founder()]).epochs
         assert [epoch.number for epoch in epochs] == list(range(len(epochs)))
+
+
+class TestProviders(EvolveLaws):
+    # A decision goes by the ring alone, not by this state: `test_logins.py` has the cells of its table.
+    contract, catalogue, fields = PROVIDERS, CATALOGUE, FIELDS
