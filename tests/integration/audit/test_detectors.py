@@ -108,7 +108,9 @@ async def test_what_audit_did_not_sign_makes_no_finding_and_hides_none(world: Wo
 async def test_nobody_silences_or_misleads_the_detectors_by_groups_and_topics_of_their_own(
     world: World,
 ) -> None:
-    """Red team B: `changelog.py`, `evict.py` and `hush.py`, against the group and the topics that there were.
+    """Case security.md, medium: anybody with the topic could make a finding, or silence one.
+
+    Red team B: `changelog.py`, `evict.py` and `hush.py`, against the group and the topics that there were.
 
     Somebody writes windows to a changelog, takes every place in the group, and commits past all that comes.
     """

@@ -100,6 +100,7 @@ async def test_status_tells_scripts_where_everything_is(salus):
 
 
 async def test_a_secret_is_shown_to_who_asks_for_it(salus):
+    # Case security.md, low: `status --json` printed the object store's secret.
     told = await salus("status", "--json")
     asked = await salus("status", "--json", "--show-secrets")
 
@@ -114,7 +115,7 @@ def exposed(folder: Path) -> set[str]:
 
 
 async def test_databases_logs_and_state_are_their_owners_alone(salus):
-    """Issue 12, item 15: files were 0644, with every event and the object store's secret in them."""
+    """Case security.md, low (issue 12, item 15): files were 0644, with every event and the store's secret."""
     assert await asyncio.to_thread(exposed, salus.folder) == {"network.json"}
 
 

@@ -1,4 +1,7 @@
-"""What each account may do in a real MinIO, and what it may not. Case deploy.md: one credential for all."""
+"""What each account may do in a real MinIO, and what it may not.
+
+Cases deploy.md, and security.md, low: one credential for all.
+"""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ async def test_a_member_takes_over_nobody(parts: Addresses, network: NetworkFold
 async def test_one_public_key_raced_for_on_two_replicas_is_one_partys(
     parts: Addresses, network: NetworkFolder
 ) -> None:
-    # It belonged to two parties in 10 of 10 races.
+    # Case security.md, medium: it belonged to two parties in 10 of 10 races.
     async with replica(parts, network, "a.db") as a, replica(parts, network, "b.db") as b:
         operator = signing(network.signer("operator"))
         for turn in range(4):

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -184,6 +184,22 @@ async def test_the_newest_entry_comes_first(world: World) -> None:
 )
 async def test_a_filter_keeps_what_it_says(world: World, query: dict[str, Any], expected: Any) -> None:
     assert await world.ids(**query) == expected
+
+
+async def test_since_and_until_go_by_when_it_was_appended_whatever_its_author_says(trail: SqlTrail) -> None:
+    # Case security.md, low: events dated 1900 or 9998 escaped the filters.
+    chain, years = Chain(), [1900, 9998]
+    stated = [datetime(year, 1, 1, tzinfo=UTC) for year in years]
+    chain.seal([Accepted(document(PATIENT, f"obj-{at.year}"), name=f"{at.year}", time=at) for at in stated])
+    await index_all(chain, trail)
+    world = World(trail)
+    before, after = (NOON + sign * timedelta(hours=1) for sign in (-1, 1))
+
+    assert await world.ids(since=before.isoformat(), until=after.isoformat()) == ["9998", "1900"]
+    assert await world.ids(since=after.isoformat()) == await world.ids(until=before.isoformat()) == []
+    assert await world.ids(stated_since=after.isoformat()) == ["9998"]
+    assert await world.ids(stated_until=before.isoformat()) == ["1900"]
+    await world.client.aclose()
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ PLACES_AND_TIMES = {
 
 @pytest.mark.parametrize("reason", sorted(PLACES_AND_TIMES))
 def test_who_signed_is_not_accused_of_where_others_put_it(reason: Reason) -> None:
-    """Cases of two attacks: the victim's signed bytes, replayed elsewhere, again or later."""
+    """Case security.md, low, and of two attacks: the victim's signed bytes, replayed elsewhere or later."""
     victim = "did:key:z6MkvictimX"
     signature = f"v1 {victim}#k 0/1 ".encode() + b"A" * 86 + b"=="
     entry = describe_rejected(samples.place(), reason, signature, Directory(nobody()))

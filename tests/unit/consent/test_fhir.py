@@ -86,7 +86,7 @@ REFUSED = {
 }
 
 
-def test_every_example_of_hl7_is_here() -> None:
+def test_every_example_of_hl7_is_here() -> None:  # case formats 11
     names = {path.stem.removeprefix("Consent-consent-example-") for path in EXAMPLES.iterdir()}
 
     assert names == set(REFUSED)

@@ -70,7 +70,7 @@ def test_of_commands_that_raced_the_first_takes_effect() -> None:  # case SEC3
     assert effects == [Applied(1), Applied(2), WithoutEffect(NoEffect.STALE)]
 
 
-def test_a_replay_changes_nothing() -> None:  # case SEC3, replayed facts
+def test_a_replay_changes_nothing() -> None:  # cases SEC3, replayed facts; security.md, medium: folds
     fold, fact = Fold(), event(registered())
 
     assert fold.fold(fact) == Applied(1)

@@ -62,6 +62,9 @@ def test_every_route_is_described_and_every_write_says_which_problems_it_answers
         {"roles": ["Jane Roe"]},
         {"member": "somebody"},
         {"name": ""},
+        # Case security.md, low: a name with control characters was a 500.
+        {"name": "Jane\x07"},
+        {"name": "Jane\x00"},
         {"extra": 1},
     ],
 )

@@ -349,7 +349,7 @@ def test_a_member_registers_its_own_people_and_devices_only(command: Register) -
 
 @pytest.mark.parametrize("did", ["did:web:other.example", f"{HOSPITAL}.evil.example", f"{HOSPITAL}%3A1:a"])
 def test_a_member_takes_no_did_web_of_others(did: str) -> None:
-    # Case proof of possession: another's did:web was taken before its owner joined.
+    # Case security.md, medium, proof of possession: another's did:web was taken before its owner joined.
     command = nurse(did=did, keys=(a_key(did),))
 
     assert refusal_of(PartyState(), command, actor=MEMBER) == "did-not-of-member"

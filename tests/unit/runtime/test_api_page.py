@@ -32,6 +32,7 @@ async def test_all_that_the_page_loads_is_served_by_the_service(service: str) ->
 
 
 async def test_scripts_and_styles_run_from_files_of_the_service_only() -> None:
+    # Case security.md, low: /docs loaded scripts from elsewhere, without a policy.
     async with client_of(APPS["identity"]) as http:
         page = await http.get("/docs")
         other = await http.get("/redoc")

@@ -230,6 +230,7 @@ def test_one_clock_rule_for_every_claim(ahead_s: int, *, valid: bool, with_nbf: 
 
 
 def test_a_token_for_several_services_is_for_none() -> None:
+    # Case security.md, low: an `aud` list was accepted.
     both = [audience_of(service, NETWORK) for service in ("storage", "audit")]
     assert "several" in refusal(token(aud=" ".join(both)))
     refusal(token(aud=both))

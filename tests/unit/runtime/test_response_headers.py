@@ -59,6 +59,7 @@ async def test_no_answer_is_kept_framed_or_guessed_at(service: str) -> None:
 
 
 async def test_a_failure_nobody_foresaw_is_not_kept_either() -> None:
+    # Case security.md, low: answers lacked `no-store`.
     app = apps()["identity"]
     async with client_of(app) as http:
         answer = await http.get("/parties")

@@ -151,6 +151,7 @@ def test_an_erased_patient_stays_erased() -> None:
 
 
 def test_the_first_object_of_an_id_counts() -> None:
+    # Case security.md, medium, folds do not deduplicate: an erasure stated 42 objects instead of 1.
     first = evolve_object(ObjectState(), STORED)
 
     assert first.commitment == STORED.commitment
@@ -164,6 +165,7 @@ def replaced_commitment() -> ObjectStored:
 
 
 def test_objects_are_named_by_patient_and_id_and_other_events_name_none() -> None:
+    # Case security.md, medium: ids were global, so another member took them.
     assert object_of(PATIENT, STORED) == f"{PATIENT}/o-1"
     assert object_of(PATIENT, REGISTERED) is None
     assert evolve_object(ObjectState(), REGISTERED) == ObjectState()

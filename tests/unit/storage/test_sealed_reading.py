@@ -218,6 +218,7 @@ async def test_the_words_of_an_emergency_are_opened_as_members_fields_are() -> N
 
 
 async def test_refused_reads_of_one_account_are_limited() -> None:
+    # Case security.md, low: refused reads were unbounded.
     bench = Bench()
     bench.refused = AccountLimit("refused reads", Rate(burst=2, per_minute=1), clock=lambda: 0)
     bench.restart()

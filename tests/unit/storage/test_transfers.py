@@ -96,7 +96,7 @@ async def test_a_read_that_waited_for_a_place_sends_nothing_after_its_right_ende
 async def test_an_upload_whose_right_ended_meanwhile_is_not_stored(
     end: str, reason: str, moment: str
 ) -> None:
-    """An upload that began before a revocation was stored after it."""
+    """Case security.md, medium: an upload that began before a revocation was stored after it."""
     bench = Bench()
     await bench.registered()
     token = bench.tokens.grant("write", action="write", principal=LABORATORY.did)
@@ -182,7 +182,7 @@ async def test_another_media_type_is_another_object() -> None:
 async def test_who_may_not_read_does_not_learn_whether_content_is_what_is_stored(
     content: bytes, *, at_once: bool
 ) -> None:
-    """PUT on an existing id was an oracle for whoever held a decision to write."""
+    """Case security.md, medium: PUT on an existing id was an oracle for who held a decision to write."""
     bench = Bench()
     await bench.registered()
     if not at_once:
