@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 from hypothesis import settings
+from tests.commands import end_servers
 from tests.effort import EXAMPLES, SAME_EXAMPLES
 from xdist.scheduler import LoadScopeScheduling
 
@@ -82,6 +83,13 @@ def session_folder() -> Iterator[Path]:
     keep = os.environ.get("SALUS_KEEP_TEST_DATA") == "1"
     with scratch_folder("salus-test-", keep=keep) as folder:
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_command_server_left() -> Iterator[None]:
+    """What forks `salus` commands is started by the first of them, and ends with the run."""
+    yield
+    end_servers()
 
 
 @pytest.fixture(scope="session")

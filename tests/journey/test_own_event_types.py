@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.integration.cli.test_two_operators import Said, Salus, SecondOperator, on_machine
+from tests.commands import Said, Salus
+from tests.integration.cli.test_two_operators import SecondOperator
 from tests.journey.test_disaster import check, trail
 from tests.journey.test_integrator import status_of
 from tests.own_types import name_of, schema_of
@@ -47,9 +48,9 @@ async def second(platform: Platform, tmp_path: Path) -> SecondOperator:
     folder = tmp_path / "second"
     folder.mkdir()
     (folder / "network.json").write_bytes(platform.network.file.read_bytes())
-    joining = SecondOperator(folder, on_machine(folder))
+    joining = SecondOperator(folder, Salus(folder))
     await joining.prove(tmp_path / "entry")
-    first = on_machine(platform.state.folder)
+    first = Salus(platform.state.folder)
     operator = ("--kind", "person", "--role", "operator", "--entry", tmp_path / "entry")
     joined = await first("party", "register", *operator)
     assert joined.code == 0, joined.err
@@ -68,7 +69,7 @@ async def together(first: Salus, second: SecondOperator, folder: Path, *words: s
 async def test_a_member_brings_a_type_states_events_of_it_and_everybody_judges_them_alike(
     platform: Platform, second: SecondOperator, tmp_path: Path
 ) -> None:
-    salus = on_machine(platform.state.folder)
+    salus = Salus(platform.state.folder)
     registered = await together(salus, second, tmp_path, "party", "register", "hospital", "--kind", "member")
     assert registered.code == 0, registered.err
     signer = hospital(platform)
@@ -126,7 +127,7 @@ async def require_evolution(
     platform: Platform, second: SecondOperator, folder: Path, entry: EventType
 ) -> None:
     """A compatible schema replaces the one before; one that breaks is refused, and the break is named."""
-    salus, file, signer = on_machine(platform.state.folder), folder / "next.json", hospital(platform)
+    salus, file, signer = Salus(platform.state.folder), folder / "next.json", hospital(platform)
     file.write_text(json.dumps(schema_of(signer.did, required=("patient", "ward", "beds"))))
     breaking = await salus("catalogue", "propose", file, "--as", "hospital")
     assert "$.beds: it was optional and is required" in breaking.err
@@ -145,7 +146,7 @@ async def require_evolution(
 
 async def require_end(platform: Platform, schema: dict[str, Any]) -> None:
     """After it is withdrawn, nothing of a type is taken; what is on the ledger stays, in the trail too."""
-    salus, name = on_machine(platform.state.folder), name_of(schema)
+    salus, name = Salus(platform.state.folder), name_of(schema)
     withdrawn = await salus("catalogue", "withdraw", name, "--as", "hospital", "--json")
     assert (withdrawn.code, withdrawn.json["status"]) == (0, "withdrawn"), withdrawn.err
     late_at = await send(platform, schema, GOOD)

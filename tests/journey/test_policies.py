@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 from tests.asking import truly_asked
-from tests.integration.cli.test_two_operators import Said, Salus, SecondOperator, on_machine
+from tests.commands import Said, Salus
+from tests.integration.cli.test_two_operators import SecondOperator
 from tests.journey.test_own_event_types import together
 
 from salus.cli.callers import signer_of
@@ -66,7 +67,7 @@ async def test_policies_change_by_two_operators_and_every_decision_is_replayed(t
         (file,) = (ROOT / "examples" / "patients").glob(f"{name}*.json.gz")
         shutil.copy(file, patients)
     (policies / "own.cedar").write_text(NO_EMERGENCIES)
-    salus = on_machine(state)
+    salus = Salus(state)
     try:
         played = await salus("demo", "--keep", "--patients", patients)
         assert played.code == 0, played.out + played.err
@@ -114,14 +115,14 @@ async def _story(platform: Platform, salus: Salus, folder: Path, policies: Path)
 
     # So says a copy of the two buckets, with no platform at all.
     copy = await _copied(platform, folder / "copy")
-    offline = on_machine(folder / "elsewhere")
+    offline = Salus(folder / "elsewhere")
     words = ("--network", platform.network.file, "--archive", copy)
     again = await replayed(offline, *words, decisions=decided + 3, code=Exit.NO)
     assert again["listed"] == report["listed"]
 
 
 async def _second_operator(platform: Platform, salus: Salus, folder: Path) -> SecondOperator:
-    second = SecondOperator(folder / "second", on_machine(folder / "second"))
+    second = SecondOperator(folder / "second", Salus(folder / "second"))
     (folder / "second" / "network.json").write_bytes(platform.network.file.read_bytes())
     await second.prove(folder / "entry")
     joined = await salus(

@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 from tests.asking import NETWORK
-from tests.integration.cli.test_two_operators import Salus, SecondOperator, on_machine
+from tests.commands import Salus
+from tests.integration.cli.test_two_operators import SecondOperator
 from tests.journey.test_disaster import check, trail
 from tests.journey.test_integrator import status_of
 from tests.journey.test_own_event_types import platform, second, together
@@ -161,7 +162,7 @@ async def test_a_member_is_suspended_while_it_sends_and_reinstated_and_expelled(
     second: SecondOperator,  # the fixture
     tmp_path: Any,
 ) -> None:
-    first = on_machine(platform.state.folder)
+    first = Salus(platform.state.folder)
     await founded(first, second, tmp_path)
     doctor, pat = (signer_of(platform, name, None) for name in ("doctor", "pat"))
     hospital = signer_of(platform, "hospital", None).did

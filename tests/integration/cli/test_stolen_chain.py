@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.integration.cli.test_two_operators import Said, Salus, on_machine
+from tests.commands import Said, Salus
 
 from salus.archive.body import encode_body
 from salus.archive.building import SampleRecord, columns_of
@@ -119,12 +119,12 @@ async def platform(platform_factory: Any) -> AsyncIterator[Platform]:
     made: Platform = await platform_factory()
     yield made
     # Its other sequencer was started by a command.
-    await on_machine(made.state.folder)("down")
+    await Salus(made.state.folder)("down")
 
 
 @pytest.fixture
 def salus(platform: Platform) -> Salus:
-    return on_machine(platform.state.folder)
+    return Salus(platform.state.folder)
 
 
 async def status_of(platform: Platform, service: str, path: str) -> dict[str, Any]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import sys
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.commands import Said, Salus
 
 from salus.cli.exits import Exit
 from salus.crypto.keys import save_ed25519
@@ -20,39 +16,6 @@ from salus.devkit.platform import Platform
 
 SECOND = "did:web:second.example"
 BOSS = "did:web:hospital.example:boss"
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command said, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Salus = Callable[..., Coroutine[Any, Any, Said]]
-
-
-def on_machine(state: Path) -> Salus:
-    """Return what runs `salus` on a machine with this state folder."""
-
-    async def salus(*words: str | Path) -> Said:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "salus.cli", *map(str, words)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "SALUS_STATE": str(state)},
-        )
-        out, err = await process.communicate()
-        return Said(process.returncode or 0, out.decode(), err.decode())
-
-    return salus
 
 
 @pytest.fixture
@@ -88,13 +51,13 @@ def second(platform: Platform, tmp_path: Path) -> SecondOperator:
     folder = tmp_path / "second"
     folder.mkdir()
     (folder / "network.json").write_bytes(platform.network.file.read_bytes())
-    return SecondOperator(folder, on_machine(folder))
+    return SecondOperator(folder, Salus(folder))
 
 
 async def test_two_operators_of_two_organisations_act_together(
     platform: Platform, second: SecondOperator, tmp_path: Path
 ) -> None:
-    first = on_machine(platform.state.folder)
+    first = Salus(platform.state.folder)
     entry, request, approval = tmp_path / "entry", tmp_path / "request", tmp_path / "approval"
     operator = ("party", "register", "--kind", "person", "--role", "operator")
     # The network's only operator acts alone, for the last time.
@@ -128,7 +91,7 @@ async def test_two_operators_of_two_organisations_act_together(
 async def test_keys_and_roles_change_by_two_operators_and_compared_with_identity(
     platform: Platform, second: SecondOperator, tmp_path: Path
 ) -> None:
-    first = on_machine(platform.state.folder)
+    first = Salus(platform.state.folder)
     entry, request, approval = tmp_path / "entry", tmp_path / "request", tmp_path / "approval"
     await second.prove(entry)
     await first("party", "register", "--kind", "person", "--role", "operator", "--entry", entry)
@@ -170,7 +133,7 @@ async def test_an_operator_is_made_with_the_keys_that_the_second_one_saw(
     platform: Platform, second: SecondOperator, tmp_path: Path
 ) -> None:
     # Case "a grant of `operator` does not name the keys that the second operator saw".
-    first = on_machine(platform.state.folder)
+    first = Salus(platform.state.folder)
     entry, request, approval = tmp_path / "entry", tmp_path / "request", tmp_path / "approval"
     pem, more = tmp_path / "boss.pem", tmp_path / "more.pem"
     for file in (pem, more):

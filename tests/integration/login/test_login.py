@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.commands import Salus
 from tests.integration.login.browser import log_in
 from tests.integration.login.conftest import StartProvider
 from tests.integration.login.machine import Machine
@@ -116,42 +116,43 @@ async def sent_again(
 async def test_a_nurse_logs_in_signs_with_the_session_and_is_out_when_it_ends(
     platform: Platform, start_provider: StartProvider, tmp_path: Path
 ) -> None:
-    machine = Machine(platform.state.folder)
-    hospital = json.loads(await machine.done("party", "register", "hospital", "--kind", "member", "--json"))
+    salus = Salus(platform.state.folder)
+    machine = Machine(salus)
+    hospital = (await salus.required("party", "register", "hospital", "--kind", "member", "--json")).json
     person = ("party", "register", "nora", "--kind", "person", "--member", "hospital", "--as", "hospital")
-    joined = json.loads(await machine.done(*person, "--role", "clinician", "--json"))
+    joined = (await salus.required(*person, "--role", "clinician", "--json")).json
     nora, own_key = joined["did"], joined["keys"][0]["id"]
     issuer = await start_provider({"nora": nora, "boss": hospital["did"]})
     added = ("provider", "add", "north", "--member", "hospital", "--issuer", issuer, "--client", "salus")
-    await machine.done(*added)
-    same = await machine.done("provider", "keys", "north", "--as", "hospital")
-    listed = json.loads(await machine.done("provider", "list", "--json"))
+    await salus.required(*added)
+    same = await salus.required("provider", "keys", "north", "--as", "hospital")
+    listed = (await salus.required("provider", "list", "--json")).json
 
-    code, out, err = await machine.log_in("nora", "--name", "shift", "--json")
-    assert code == 0, err
-    session = json.loads(out)["key_id"]
+    logged_in = await machine.log_in("nora", "--name", "shift", "--json")
+    assert logged_in.code == Exit.OK, logged_in.err
+    session = logged_in.json["key_id"]
     nobody = await machine.log_in("boss", "--name", "boss")
-    own = await machine.run("party", "revoke-key", nora, own_key, "--reason", "left", "--as", "shift")
+    own = await salus("party", "revoke-key", nora, own_key, "--reason", "left", "--as", "shift")
     kept = platform.network.folder / "keys/sessions/shift.pem"
     stolen_key = kept.read_bytes()
-    await machine.done("logout", "shift")
+    await salus.required("logout", "shift")
     is_gone = not kept.exists()
     kept.write_bytes(stolen_key)
     kept.chmod(0o600)
     by_key = ("--key", kept, "--key-id", session)
-    after = await machine.run("party", "revoke-key", nora, session, "--reason", "left", *by_key)
+    after = await salus("party", "revoke-key", nora, session, "--reason", "left", *by_key)
 
-    assert "are the same" in same
+    assert "are the same" in same.out
     assert [one["issuer"] for one in listed] == [issuer]
-    assert nobody[0] == Exit.NO
-    assert "not-of-provider" in nobody[2]
-    assert (own[0], "session-key" in own[2]) == (Exit.NO, True), own
+    assert nobody.code == Exit.NO
+    assert "not-of-provider" in nobody.err
+    assert (own.code, "session-key" in own.err) == (Exit.NO, True), own
     assert is_gone
-    assert "key-revoked" in after[2]
+    assert "key-revoked" in after.err
 
     opened, refused = await sent_again(platform, issuer, tmp_path)
-    await machine.done("provider", "withdraw", "north", "--as", "hospital")
-    closed = await machine.run("login", "north", "--no-browser")
+    await salus.required("provider", "withdraw", "north", "--as", "hospital")
+    closed = await salus("login", "north", "--no-browser")
 
     assert (opened.status_code, opened.json()["did"]) == (200, nora)
     assert {answer.status_code for answer in refused} == {400}
@@ -159,4 +160,4 @@ async def test_a_nurse_logs_in_signs_with_the_session_and_is_out_when_it_ends(
     assert codes[0] == "key-not-of-login"
     assert set(codes[1:]) <= {"token-used", "dpop-proof-expired"}
     assert "token-used" in codes
-    assert "unknown-provider" in closed[2]
+    assert "unknown-provider" in closed.err
