@@ -63,7 +63,8 @@ class Salus:
         """Start a command."""
         environment = {**os.environ, **self.environment, "SALUS_STATE": str(self.state)}
         # What is read when something is imported is read by a server with the same environment.
-        imported = {name: value for name, value in environment.items() if not name.startswith("SALUS_")}
+        late = ("SALUS_", "PYTEST_")
+        imported = {name: value for name, value in environment.items() if not name.startswith(late)}
         request = {"words": [*map(str, words)], "environment": environment, "folder": str(Path.cwd())}
         return await _server(imported).start(json.dumps(request).encode())
 
