@@ -27,7 +27,7 @@ from salus.events.contexts import (
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event, encode_event
 from salus.events.event_types import EventData, EventType, type_of
-from salus.events.fields import SEALED_CHARS_MIN, Sealed, Suite
+from salus.events.fields import SEALED_CHARS_MIN, Purpose, Sealed, Suite
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
 from salus.events.recipients import RecipientRole
@@ -286,6 +286,7 @@ class ServedLedger:
         return decision
 
     def emergency(self, by: LocalSigner, *, number: int = 1, told: bool = True, **alarm_says: Any) -> str:
+        """State an emergency access, and what everybody is told of it; return the decision's id."""
         decision = identifier(PATIENT, number)
         if told:
             alarm = consent.GlassBroken(
@@ -358,9 +359,24 @@ class ServedLedger:
         )
         self.state(data, by, under=under, **more)
 
-    def read(self, by: LocalSigner, decision: str, *, name: str = "o-1", **more: Any) -> None:
+    def read(  # what is said of it
+        self,
+        by: LocalSigner,
+        decision: str,
+        *,
+        name: str = "o-1",
+        purpose: Purpose = "TREAT",
+        break_glass: bool = False,
+        **more: Any,
+    ) -> None:
         data = storage.ObjectRead(
-            object=name, patient=PATIENT, reader=by.did, decision=decision, purpose="TREAT", request=UNASKED
+            object=name,
+            patient=PATIENT,
+            reader=by.did,
+            decision=decision,
+            purpose=purpose,
+            break_glass=break_glass,
+            request=UNASKED,
         )
         self.state(data, by, **more)
 
@@ -376,7 +392,7 @@ class ServedLedger:
         )
         self.state(data, by)
 
-    def open(self, by: LocalSigner, decision: str) -> None:
+    def open(self, by: LocalSigner, decision: str, **says: Any) -> None:
         data = storage.SealedOpened(
             patient=PATIENT,
             source=HOSPITAL.did,
@@ -388,7 +404,7 @@ class ServedLedger:
             purpose="TREAT",
             request=UNASKED,
         )
-        self.state(data, by)
+        self.state(structs.replace(data, **says), by)
 
     def destroy_key(self, patient: str = PATIENT, *, key: str = "1") -> None:
         """State that the key is gone, which nobody asks for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.asking import UNASKED
@@ -58,7 +59,7 @@ def honest() -> ServedLedger:
     served.open(DOCTOR, served.decide(DOCTOR, number=3, object="e-1"))
     served.store(THIEF, name="o-2", under=served.decide(THIEF, number=4, action="write", object="o-2"))
     emergency = served.emergency(THIEF, number=5)
-    served.read(THIEF, emergency)
+    served.read(THIEF, emergency, purpose="ETREAT", break_glass=True)
     served.review(OFFICER, emergency)
     served.revoke(HERSELF, epoch=1)
     served.forbid(HOSPITAL, DOCTOR, number=70, epoch=2)
@@ -198,6 +199,34 @@ async def test_an_emergency_access_of_which_nobody_was_told_is_found(ledger: Ser
     ledger.emergency(DOCTOR, told=False)
 
     assert [why for _, why in await ledger.unentitled()] == ["an emergency access that nobody was told of"]
+
+
+@pytest.mark.parametrize("told", [{"object": "o-2"}, {"reason": "public-health"}, {}], ids=str)
+async def test_what_is_told_of_an_emergency_access_is_what_was_decided(
+    ledger: ServedLedger, told: dict[str, Any]
+) -> None:
+    """Case R12-2: patient and officer were told of another object and reason than were decided and read."""
+    ends = ledger.now if not told else ledger.now + timedelta(minutes=5)
+    decision = ledger.emergency(DOCTOR, valid_until=ends, **told)
+    ledger.read(DOCTOR, decision, purpose="ETREAT", break_glass=True)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "an emergency access of which another object, reason or end was told"
+    ]
+
+
+@pytest.mark.parametrize("says", [{"purpose": "HRESCH"}, {"break_glass": True}], ids=["purpose", "emergency"])
+async def test_a_read_is_told_for_what_its_decision_was(ledger: ServedLedger, says: dict[str, Any]) -> None:
+    """Case R12-1: a researcher's read was told as treatment, which no report of disclosures counts."""
+    decision = ledger.decide(DOCTOR)
+    sealed = ledger.decide(DOCTOR, number=2, object="e-1")
+    ledger.read(DOCTOR, decision)
+    ledger.open(DOCTOR, sealed)
+    ledger.read(DOCTOR, decision, **says)
+    ledger.open(DOCTOR, sealed, **says)
+
+    otherwise = "done under a decision that was for another purpose, or about an emergency where none is told"
+    assert [why for _, why in await ledger.unentitled()] == [otherwise, otherwise]
 
 
 async def test_a_request_to_take_back_a_consent_of_one_patient_is_not_served_for_another(

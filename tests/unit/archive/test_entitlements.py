@@ -58,12 +58,19 @@ def common(at: int, **more: Any) -> dict[str, Any]:
 
 
 def decision(at: int, **more: Any) -> ServedDecision:
-    said = {"decision": "d", "action": "read", "object": "o", "allowed": True, "break_glass": False}
-    return ServedDecision(**common(at, **{**said, "valid_until": 2e9, "epoch": 0, **more}))
+    said = {"decision": "d", "action": "read", "object": "o", "purpose": "TREAT", "allowed": True}
+    no_emergency = {"emergency": None, "break_glass": False}
+    return ServedDecision(**common(at, **{**said, **no_emergency, "valid_until": 2e9, "epoch": 0, **more}))
 
 
 def read(at: int, **more: Any) -> ServedRead:
-    return ServedRead(**common(at, **{"object": "o", "decision": "d", "asked": 1e9 + at / 1000, **more}))
+    said = {"object": "o", "decision": "d", "purpose": "TREAT", "break_glass": False}
+    return ServedRead(**common(at, **{**said, "asked": 1e9 + at / 1000, **more}))
+
+
+def emergency(at: int) -> ServedEmergency:
+    said = {"decision": "d", "object": "o", "reason": "other", "until": 2e9, "due": 1e9}
+    return ServedEmergency(**common(at, **said))
 
 
 def revocation(at: int, *, epoch: int, time: float) -> ServedRevocation:
@@ -131,7 +138,7 @@ def test_what_comes_twice_has_nothing_judged_again(judge: Judge) -> None:
     for at in range(MANY):
         judge.say(read(at, by=THIEF.did, decision=f"d-{at}"))
     for at in range(MANY, 2 * MANY):
-        judge.say(ServedEmergency(**common(at, decision="d", due=1e9)))
+        judge.say(emergency(at))
     registration = ServedRegistration(**common(3 * MANY, by=HOSPITAL.did, steward=HOSPITAL.did, key="1"))
     for _ in range(MANY):
         judge.say(registration)

@@ -9,8 +9,8 @@ import msgspec
 
 from salus.archive import served_requests
 
-# The form that the newest migration which empties the trail was made for: 0016.
-FORM = "796cf87859ecee69be431852650186b231265516d897d2eb03a51f4e96b4e6e4"
+# The form that the newest migration which empties the trail was made for: 0017.
+FORM = "3da7bc3a523f593f1b3227f668c728ebf6bb99771b4c64dca5baeaba254df85f"
 
 
 def form_of(kinds: tuple[type, ...]) -> str:

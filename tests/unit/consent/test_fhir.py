@@ -310,6 +310,13 @@ def test_what_is_no_role_at_one_member_is_refused_with_its_path(path: str, value
     assert expected in paths(changed(path, value, of_a_role()))
 
 
+def test_a_role_without_an_id_is_referred_to_by_nobody() -> None:
+    """Case R12-3: a reference to `#None` was one to it."""
+    resource = changed("provision.actor.0.reference.reference", "#None", of_a_role())
+
+    assert "Consent.contained" in paths(changed("contained.0.id", None, resource))
+
+
 def test_a_role_that_no_actor_refers_to_forbids_nobody() -> None:
     resource = render_prohibition(Prohibition("p", NOW, HOSPITAL, role="clinician"), patient=PATIENT)
     del resource["provision"]["actor"]

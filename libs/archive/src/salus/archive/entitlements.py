@@ -197,6 +197,8 @@ class Entitlements:
             why = "was given to somebody else"
         elif said.action != action or said.patient != served.patient or named not in (None, said.object):
             why = "is about another action, object or patient"
+        elif isinstance(served, ServedRead) and _is_told_otherwise(said, served):
+            why = "was for another purpose, or about an emergency where none is told"
         elif served.asked > said.valid_until + CLOCK_SKEW_S:
             why = "had expired"
         elif ends is not None and served.asked > ends + STATED_WITHIN_S:
@@ -208,6 +210,12 @@ class Entitlements:
         else:
             return None
         return LackOfRight(f"done under a decision that {why}")
+
+
+def _is_told_otherwise(said: ServedDecision, served: ServedRead) -> bool:
+    """Tell whether a read is said to have been for what its decision was not: reports go by what is said."""
+    is_told = served.purpose is not None
+    return is_told and (served.purpose, served.break_glass) != (said.purpose, said.break_glass)
 
 
 def _is_the_same(first: ServedDecision, again: ServedDecision) -> bool:

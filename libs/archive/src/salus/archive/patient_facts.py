@@ -94,11 +94,13 @@ class Then(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class _Awaited:
     """Whose emergency access or case it is, when a person is to look at it, and whether one did.
 
-    A case that was approved at `approved` allows what was asked for until `until`.
+    A case that was approved at `approved` allows what was asked for until `until`. Of an emergency access
+    everybody is told `what` it is about and why, and that it ends at `until`.
     """
 
     by: str
     due: float
+    what: tuple[str, str] | None = None
     is_reviewed: bool = False
     approved: float = inf
     until: float | None = None
@@ -185,7 +187,9 @@ class PatientFacts:
                 self._patient(served.patient)
                 known = len(self._emergencies)
                 named = served.patient, served.decision
-                self._emergencies.setdefault(named, _Awaited(served.by, served.due))
+                what = (served.object, served.reason)
+                told = _Awaited(served.by, served.due, what=what, until=served.until)
+                self._emergencies.setdefault(named, told)
                 return len(self._emergencies) > known
             case ServedCase():
                 self._patient(served.patient)
@@ -378,6 +382,10 @@ class PatientFacts:
         told = self._emergencies.get((served.patient, served.decision))
         if told is None or told.by != served.by:
             return LackOfRight("an emergency access that nobody was told of")
+        # Replicas that are asked at once under one key say an end each, by their own clocks.
+        ended = inf if told.until is None else told.until + self._leeway.total_seconds()
+        if told.what != (served.object, served.emergency) or served.valid_until > ended:
+            return LackOfRight("an emergency access of which another object, reason or end was told")
         return None
 
 

@@ -99,12 +99,15 @@ class ServedUnlink(Served, frozen=True, array_like=True, gc=False, tag=True, kw_
 
 
 class ServedEmergency(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
-    """The glass was broken, which everybody concerned is told; `due` is when its review is.
+    """The glass was broken, which everybody concerned is told: for which object, why, and until when.
 
-    `steward` is the member that is told to review it, if that was said.
+    `due` is when its review is, `steward` the member that is told to review it, if that was said.
     """
 
     decision: str
+    object: str
+    reason: str
+    until: float
     due: float
     steward: str | None = None
 
@@ -138,12 +141,14 @@ class ServedOverdue(Served, frozen=True, array_like=True, gc=False, tag=True, kw
 
 
 class ServedDecision(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
-    """An access was decided."""
+    """An access was decided; `emergency` is the reason that was given for one."""
 
     decision: str
     action: str
     object: str
+    purpose: str
     allowed: bool
+    emergency: str | None
     break_glass: bool
     valid_until: float
     epoch: int
@@ -180,12 +185,15 @@ class ServedUpload(Served, frozen=True, array_like=True, gc=False, tag=True, kw_
 class ServedRead(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
     """Content was sent under a decision: an object's, or what is sealed in an event (`object` is None).
 
-    A decision on the latter names the event, or the object that the event names.
+    A decision on the latter names the event, or the object that the event names. `purpose` and `break_glass`
+    are what is said of the decision; None where nothing is.
     """
 
     object: str | None
     decision: str
     asked: float
+    purpose: str | None
+    break_glass: bool | None
 
 
 AnyServed = (
@@ -321,7 +329,14 @@ def _claims(data: RequestedData) -> Bearer | None:
 
 
 def _of_read(data: storage.ObjectRead | storage.ReadBrokenOff | storage.SealedOpened) -> dict[str, Any]:
-    return {"object": _object_of(data), "decision": data.decision, "asked": _signed_at(data)}
+    said = None if isinstance(data, storage.ReadBrokenOff) else data
+    return {
+        "object": _object_of(data),
+        "decision": data.decision,
+        "asked": _signed_at(data),
+        "purpose": said and said.purpose,
+        "break_glass": said and said.break_glass,
+    }
 
 
 def _object_of(data: storage.ObjectRead | storage.ReadBrokenOff | storage.SealedOpened) -> str | None:
@@ -349,6 +364,9 @@ _KINDS: Mapping[type[EventData], tuple[type[AnyServed], Callable[[Any], dict[str
         ServedEmergency,
         lambda d: {
             "decision": d.decision,
+            "object": d.object,
+            "reason": d.reason,
+            "until": d.valid_until.timestamp(),
             "due": due_of(d).timestamp(),
             "steward": d.steward,
         },
@@ -375,7 +393,9 @@ _KINDS: Mapping[type[EventData], tuple[type[AnyServed], Callable[[Any], dict[str
             "decision": d.decision,
             "action": d.action,
             "object": d.object,
+            "purpose": d.purpose,
             "allowed": d.allowed,
+            "emergency": d.emergency,
             "break_glass": d.break_glass,
             "valid_until": d.valid_until.timestamp(),
             "epoch": d.epoch,

@@ -146,7 +146,7 @@ def _recipient(
     path = "Consent.provision.actor"
     reference = actors[0].get("reference", {}) if len(actors) == 1 else {}
     named = reference.get("reference", "")
-    within = [one for one in contained if named == f"#{one.get('id')}"]
+    within = [one for one in contained if "id" in one and named == f"#{one['id']}"]
     if contained and (len(contained) != 1 or not within):
         why = "one role at an organisation can be kept, and the actor has to refer to it"
         reading.refuse("Consent.contained", why)
