@@ -1,25 +1,8 @@
 """Of each emergency access is kept when its review is due; the trail is built again."""
 
-from alembic import op
+from salus.audit.migrations.built_again import forget
 
 revision = "0015"
 down_revision = "0014"
 
-# What was stored differs from what follows from the ledger now, which a comparison takes for a change.
-_BUILT_AGAIN = (
-    "consents", "patients", "versions", "claims", "shards", "trail", "comparison", "served", "unentitled",
-    "identity", "identity_place",
-)  # fmt: skip
-
-
-def upgrade() -> None:
-    _forget()
-
-
-def downgrade() -> None:
-    _forget()
-
-
-def _forget() -> None:
-    for name in _BUILT_AGAIN:
-        op.execute(f"DELETE FROM audit_{name}")  # noqa: S608  # names of our own tables
+upgrade = downgrade = forget
