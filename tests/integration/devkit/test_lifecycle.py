@@ -11,11 +11,11 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.commands import Said
 
 from salus.cli.exits import Exit
 from salus.crypto.sealing import seal
@@ -29,20 +29,6 @@ from salus.runtime.manifests import services
 pytestmark = pytest.mark.timeout(600)
 # One shard and no witness: each of the others is one process.
 SERVICES = {manifest.name for manifest in services() if manifest.is_party}
-
-
-@dataclass
-class Answer:
-    """What a command wrote and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.out, f"exit {self.code}: {self.err}"
-        return json.loads(self.out)
 
 
 class Salus:
@@ -62,10 +48,10 @@ class Salus:
             env={**os.environ, "SALUS_STATE": str(self.folder)},
         )
 
-    async def __call__(self, *arguments: str) -> Answer:
+    async def __call__(self, *arguments: str) -> Said:
         process = await self.begin(*arguments)
         out, err = await process.communicate()
-        return Answer(process.returncode or 0, out.decode(), err.decode())
+        return Said(process.returncode or 0, out.decode(), err.decode())
 
     def pids(self) -> list[int]:
         run = StateFolder(self.folder).run()
