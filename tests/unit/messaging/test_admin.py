@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,3 +74,50 @@ async def test_the_check_of_topics_outlasts_it(monkeypatch: pytest.MonkeyPatch) 
             await asyncio.sleep(0)
     assert not checking.done()
     checking.cancel()
+
+
+class Cluster:
+    """The library's client of two brokers that learn of a new topic some questions after it was made."""
+
+    def __init__(self, questions: dict[int, int]) -> None:
+        self.until_known = questions
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+    async def create_topics(self, new: list[Any]) -> Any:
+        return SimpleNamespace(topic_errors=[(topic.name, 0, None) for topic in new])
+
+    async def describe_cluster(self) -> dict[str, Any]:
+        return {"brokers": [{"node_id": node} for node in (0, 1, 2)]}
+
+    async def _send_request(self, _: Any, node: int) -> Any:
+        if node not in self.until_known:
+            raise NodeNotReadyError
+        self.until_known[node] -= 1
+        # First it does not know the topic (3), then not who leads its partition (5).
+        code, leader = (3, 0) if self.until_known[node] > 1 else (0, 5 if self.until_known[node] > 0 else 0)
+        topic = {"topic": "t", "error_code": code, "partitions": [{"error_code": leader}]}
+        return SimpleNamespace(to_object=lambda: {"topics": [topic]})
+
+
+async def test_a_topic_that_was_made_is_known_to_every_broker_that_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster({0: 1, 1: 5})
+    monkeypatch.setattr(admin, "AIOKafkaAdminClient", lambda **_: cluster)
+
+    await admin.ensure_topics("kafka:9092", [admin.Topic("t", 1)])
+
+    assert cluster.until_known[1] == 0
+
+
+async def test_a_broker_that_does_not_learn_of_it_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "AIOKafkaAdminClient", lambda **_: Cluster({0: 1_000_000}))
+    monkeypatch.setattr(admin, "_LEARNS_WITHIN_S", 0.2)
+
+    with pytest.raises(BrokerAwayError, match="topic t: a broker does not know of it"):
+        await admin.ensure_topics("kafka:9092", [admin.Topic("t", 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,10 +13,13 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     KafkaError,
     KafkaTimeoutError,
+    LeaderNotAvailableError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 
 from salus.messaging.brokers import Bootstrap, options, silence_of
 from salus.messaging.connecting import start, to_the_end
@@ -36,6 +40,10 @@ TOPIC_SETTINGS: Mapping[str, str] = {
 }
 # As many replicas of a topic as the broker gives by default.
 BROKERS_REPLICATION = -1
+# A broker learns of a new topic after the controller has made it, mostly within milliseconds.
+_LEARNS_WITHIN_S = 30
+_ASKED_AGAIN_S = 0.05
+_NOT_YET = (UnknownTopicOrPartitionError.errno, LeaderNotAvailableError.errno)
 # The source of a setting that was made for this topic (Kafka's DescribeConfigs).
 _SET_FOR_TOPIC = 1
 
@@ -74,15 +82,52 @@ async def administration(bootstrap: Bootstrap) -> AsyncIterator[AIOKafkaAdminCli
 async def ensure_topics(bootstrap: Bootstrap, topics: Iterable[Topic]) -> None:
     """Create the topics that do not exist yet; existing ones are left as they are.
 
+    When it returns, every broker that answers knows all of them and who leads their partitions.
+
     Raises:
+        BrokerAwayError: one does not learn of them.
         MessagingError: the broker refused one, named in the message.
     """
     async with administration(bootstrap) as client:
         response = await client.create_topics([_new_topic(topic) for topic in topics])
-    for name, code, *_ in response.topic_errors:
-        error = for_code(code)
-        if code != 0 and error is not TopicAlreadyExistsError:
-            raise MessagingError(f"topic {name}: {error.__name__}")
+        for name, code, *_ in response.topic_errors:
+            error = for_code(code)
+            if code != 0 and error is not TopicAlreadyExistsError:
+                raise MessagingError(f"topic {name}: {error.__name__}")
+        await _until_known(client, [name for name, *_ in response.topic_errors])
+
+
+async def _until_known(client: AIOKafkaAdminClient, topics: list[str]) -> None:
+    """Wait until the brokers have learnt of the topics; raises BrokerAwayError."""
+    unknown = topics
+    try:
+        async with asyncio.timeout(_LEARNS_WITHIN_S):
+            while unknown := await _unknown(client, topics):  # noqa: ASYNC110  # Kafka tells nobody
+                await asyncio.sleep(_ASKED_AGAIN_S)
+    except TimeoutError:
+        raise BrokerAwayError(
+            f"topic {unknown[0]}: a broker does not know of it {_LEARNS_WITHIN_S} s after it was made"
+        ) from None
+
+
+async def _unknown(client: AIOKafkaAdminClient, topics: list[str]) -> list[str]:
+    """Return those of the topics that a broker does not know, or not who leads one of their partitions."""
+    unknown: set[str] = set()
+    for broker in (await client.describe_cluster())["brokers"]:
+        try:
+            answer = await client._send_request(  # noqa: SLF001  # the library's method chooses the broker itself
+                MetadataRequest(topics, allow_auto_topic_creation=False), broker["node_id"]
+            )
+        except KafkaError:
+            # It is away; from when it comes back on it learns of them before it answers.
+            continue
+        unknown |= {
+            topic["topic"]
+            for topic in answer.to_object()["topics"]
+            if topic["error_code"] in _NOT_YET
+            or any(partition["error_code"] in _NOT_YET for partition in topic["partitions"])
+        }
+    return sorted(unknown)
 
 
 def _new_topic(topic: Topic) -> NewTopic:
