@@ -98,6 +98,15 @@ def test_a_request_file_says_who_asks_and_holds_no_token_that_a_service_takes(tm
     assert (claims.htm, claims.htu) == (None, None)
 
 
+def test_a_request_is_for_the_service_that_its_maker_named(tmp_path: Path) -> None:
+    path, line = tmp_path / "request", RequestLine("POST", "/recalls", b"{}")
+    write_request(path, line, network="test", service="coldchain", signer=FIRST, party=None, now=NOW)
+
+    assert read_request(path, network="test", now=NOW).request.service == "coldchain"
+    with pytest.raises(CommandError, match="--directory and the URL of coldchain belong together"):
+        NetworkAccess.of_service("coldchain", tmp_path, None)
+
+
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 def test_a_file_that_was_changed_anywhere_is_refused(tmp_path: Path, at: float, flip: int) -> None:

@@ -34,6 +34,7 @@ from salus.events.bearer import (
 from salus.events.contexts.consent import PolicyFile
 from salus.events.did import LocalSigner, key_of, multibase_of
 from salus.ledger.json_reader import JsonError, read_json
+from salus.runtime.manifests import Name
 
 FILE_BYTES_MAX = 1_048_576
 _DID_KEY = "did:key:"
@@ -50,7 +51,7 @@ class AskerKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApprovalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A request to identity, or to consent, that waits for an approval.
+    """A request to a contract service that waits for an approval.
 
     `body` is sent to the byte as it is here. `party` is what identity told the asker about whom it concerns.
     `schema` is the file that the body's `dataschema` names, where an event type is activated, and `policies`
@@ -59,7 +60,7 @@ class ApprovalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     format: Literal["salus-request/v1"] = "salus-request/v1"
     network: str
-    service: Literal["identity", "consent"] = "identity"
+    service: Name = "identity"
     asked_by: str
     key: AskerKey
     method: str
@@ -113,7 +114,7 @@ def write_request(
     """Write a request for whoever is to approve it, signed by who asks."""
     request = ApprovalRequest(
         network=network,
-        service="consent" if service == "consent" else "identity",
+        service=service,
         asked_by=signer.did,
         key=AskerKey(signer.verification_method, multibase_of(signer.public_key)),
         method=line.method,

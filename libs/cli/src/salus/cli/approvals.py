@@ -24,7 +24,7 @@ from salus.cli.confirmation import require_yes
 from salus.cli.console import Json, emit, err, narration, out
 from salus.cli.display import shown, shown_moment, styled
 from salus.cli.exits import CommandError, Exit
-from salus.cli.network_access import ConsentUrl, Directory, IdentityUrl, NetworkAccess
+from salus.cli.network_access import Directory, NetworkAccess
 from salus.cli.proven_keys import fingerprint
 from salus.cli.request_acts import Act, act_of
 from salus.cli.schema_display import change_lines
@@ -45,6 +45,15 @@ HOURS_MAX = APPROVAL_LIFETIME_S_MAX // 3600
 RequestFile = Annotated[
     Path,
     typer.Argument(metavar="FILE", help="What --to-approve wrote.", exists=True, dir_okay=False),
+]
+ServiceUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        "--identity",
+        "--consent",
+        help="URL of the service that the request is for, where no platform runs here.",
+    ),
 ]
 
 
@@ -113,8 +122,7 @@ def submit(
     key: KeyFile = None,
     key_id: KeyId = None,
     directory: Directory = None,
-    identity: IdentityUrl = None,
-    consent: ConsentUrl = None,
+    url: ServiceUrl = None,
     as_json: Json = False,
 ) -> None:
     """Send a request that another operator has approved, as who asked for it.
@@ -124,17 +132,14 @@ def submit(
     folder = NetworkFolder(directory or running_folder())
     now = datetime.now(UTC)
     request = read_request(file, network=origin_of(folder), now=now).request
-    if request.service == "consent":
-        network = NetworkAccess.of_consent(directory, consent)
-    else:
-        network = NetworkAccess.of(directory, identity)
+    network = NetworkAccess.of_service(request.service, directory, url)
     document = read_approval(approval, request, now=now)
     signer = network.signer(as_name, key, key_id)
     if signer.did != request.asked_by:
         why = f"{shown(request.asked_by)} asked for it, and {signer.did} cannot send it: --as or --key"
         raise CommandError(Exit.USAGE, why)
     act = act_of(request, at=now)
-    platform = running_platform() if act.shards and identity is None else None
+    platform = running_platform() if act.shards and url is None else None
     with narration(quiet=as_json) as narrator:
         if platform is None:
             sent = network.command(request.line, signer=signer, approval=document.approval)

@@ -96,28 +96,28 @@ class NetworkAccess:
 
     @classmethod
     def of(cls, directory: Path | None, identity: str | None) -> Self:
-        """Return the network of these options, or that of the platform that runs here.
-
-        Raises:
-            CommandError: only one of the two is given.
-            NotRunningError: none is, and no platform runs.
-        """
-        if (identity is None) != (directory is None):
-            raise CommandError(Exit.USAGE, "--identity and --directory belong together")
-        if identity is not None and directory is not None:
-            return cls(NetworkFolder(directory), identity)
-        platform = running_platform()
-        return cls(platform.network, require_service(platform, "identity"))
+        """Return the network of these options, or that which runs here; raises as `of_service`."""
+        return cls.of_service("identity", directory, identity)
 
     @classmethod
     def of_consent(cls, directory: Path | None, consent: str | None) -> Self:
-        """Return the same with its consent service; raises as `of`."""
-        if (consent is None) != (directory is None):
-            raise CommandError(Exit.USAGE, "--consent and --directory belong together")
-        if consent is not None and directory is not None:
-            return cls(NetworkFolder(directory), consent, "consent")
+        """Return the same with its consent service; raises as `of_service`."""
+        return cls.of_service("consent", directory, consent)
+
+    @classmethod
+    def of_service(cls, service: str, directory: Path | None, url: str | None) -> Self:
+        """Return the network of this folder and the service at this URL, or those that run here.
+
+        Raises:
+            CommandError: only one of the two is given, or the service was not started.
+            NotRunningError: none is, and no platform runs.
+        """
+        if (url is None) != (directory is None):
+            raise CommandError(Exit.USAGE, f"--directory and the URL of {service} belong together")
+        if url is not None and directory is not None:
+            return cls(NetworkFolder(directory), url, service)
         platform = running_platform()
-        return cls(platform.network, require_service(platform, "consent"), "consent")
+        return cls(platform.network, require_service(platform, service), service)
 
     @property
     def origin(self) -> str:
