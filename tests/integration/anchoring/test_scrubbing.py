@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from tests.asking import UNASKED, truly_asked
 from tests.integration.anchoring.network import AnchoredNetwork, AnchoringProcess
 
+from salus.archive.body import ACCEPTED
+from salus.archive.building import SampleRecord
 from salus.devkit.waiting import until
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked
@@ -15,25 +17,40 @@ from salus.events.contexts.network import DamageFound
 from salus.events.envelope import decode_event
 from salus.events.event_types import type_of
 from salus.ledger.block import body_key
-from salus.messaging import Reader
+from salus.ledger.records import SIGNATURE_HEADER
+from salus.messaging import Reader, Record
 from salus.runtime.publishing import open_publisher
 
 SCRUBBING = {"SALUS_SCRUB_INTERVAL_S_MIN": "1"}
 DEADLINE_S = 60
 
 
-async def alarms(network: AnchoredNetwork) -> list[DamageFound]:
+async def alarm_records(network: AnchoredNetwork) -> list[tuple[Record, DamageFound]]:
     """Return every alarm of this network."""
     at = (type_of(DamageFound).topic, 0)
-    found = []
+    found: list[tuple[Record, DamageFound]] = []
     async with Reader(network.parts.kafka_bootstrap, starts={at: 0}) as reader:
         end = (await reader.end_offsets())[at]
         while await reader.position(*at) < end:
             for record in await reader.poll(max_records=1000, timeout_ms=500):
                 event = decode_event(record.value or b"", CATALOGUE)
-                if event.envelope.subject == network.policy.logs[0].name:
-                    found.append(event.data)
-    return [data for data in found if isinstance(data, DamageFound)]
+                is_ours = event.envelope.subject == network.policy.logs[0].name
+                if is_ours and isinstance(event.data, DamageFound):
+                    found.append((record, event.data))
+    return found
+
+
+async def alarms(network: AnchoredNetwork) -> list[DamageFound]:
+    """Return what each alarm of this network says."""
+    return [data for _, data in await alarm_records(network)]
+
+
+async def seal_last_alarm(network: AnchoredNetwork, *, status: str) -> None:
+    """Seal the alarm that was published last, with this verdict."""
+    record, _ = (await alarm_records(network))[-1]
+    signature = record.header(SIGNATURE_HEADER)
+    at = (record.topic, record.partition, record.offset)
+    await network.chain.seal([SampleRecord(*at, record.value, signature, status)])
 
 
 async def lose_key(network: AnchoredNetwork) -> None:
@@ -53,7 +70,9 @@ async def metric(anchoring: AnchoringProcess, name: str) -> float:
     return float(line.split()[1])
 
 
-async def test_damage_is_told_once_over_passes_and_restarts(network: AnchoredNetwork) -> None:
+async def test_damage_is_told_until_the_ledger_has_it_and_once_over_passes_and_restarts(
+    network: AnchoredNetwork,
+) -> None:
     for _ in range(5):
         await network.chain.seal_samples(3)
     anchoring = await network.start_ready(**SCRUBBING)
@@ -73,6 +92,22 @@ async def test_damage_is_told_once_over_passes_and_restarts(network: AnchoredNet
         return bool(await alarms(network))
 
     assert await until(is_told, deadline_s=DEADLINE_S), anchoring.log.read_text()[-2000:]
+    # The ledger refuses it: that is named, it is told again as another event, and that is accepted.
+    assert await anchoring.check("alarms") == "ok"
+    await seal_last_alarm(network, status="rejected:unknown-key")
+
+    async def is_named() -> bool:
+        return "unknown-key" in await anchoring.check("alarms")
+
+    assert await until(is_named, deadline_s=DEADLINE_S), await anchoring.state()
+
+    async def is_told_again() -> bool:
+        return len(await alarms(network)) == 2
+
+    assert await until(is_told_again, deadline_s=2 * DEADLINE_S), await anchoring.state()
+    await seal_last_alarm(network, status=ACCEPTED)
+    assert await until(anchoring.is_ready, deadline_s=DEADLINE_S), await anchoring.state()
+    assert await metric(anchoring, "salus_scrub_alarms_refused_total") == 1
     assert await anchoring.stop() in {0, -signal.SIGTERM}
     anchoring = await network.start_ready(**SCRUBBING)
     ended = await metric(anchoring, "salus_scrub_last_full_pass_timestamp_seconds")
@@ -81,7 +116,8 @@ async def test_damage_is_told_once_over_passes_and_restarts(network: AnchoredNet
         return await metric(anchoring, "salus_scrub_last_full_pass_timestamp_seconds") > ended + 1
 
     assert await until(has_passed_again, deadline_s=DEADLINE_S), anchoring.log.read_text()[-2000:]
-    [alarm] = await alarms(network)
+    refused, alarm = await alarms(network)
+    assert refused == alarm
     assert (alarm.code, alarm.bucket, alarm.key) == ("body-hash", "ledger", key)
     assert (alarm.shard, alarm.height) == (0, 2)
     assert await metric(anchoring, "salus_scrub_findings") == 1
@@ -106,4 +142,4 @@ async def test_damage_is_told_once_over_passes_and_restarts(network: AnchoredNet
         return "damage could not be told" in anchoring.log.read_text()
 
     assert await until(waits, deadline_s=DEADLINE_S), anchoring.log.read_text()[-2000:]
-    assert await alarms(network) == [alarm]
+    assert await alarms(network) == [alarm, alarm]

@@ -12,22 +12,24 @@ from tests.unit.archive.small_ledger import SmallLedger
 
 from salus.anchoring.adapters.pacing import LISTED_BYTES, Pace, in_a_thread
 from salus.anchoring.metrics import Metrics
+from salus.anchoring.ports import StatedAt
+from salus.anchoring.scrub_state import Known, State
 from salus.anchoring.scrubbing import (
     FINDINGS_OF_A_KIND_MAX,
     MORE,
     SCRUB_KEY,
     SIGNATURE_SIZE,
     STATE_BYTES_MAX,
-    Known,
     Scrubber,
     Scrubbing,
-    State,
 )
 from salus.archive import fsck as fsck_module
 from salus.archive.duplicates import WindowSize
 from salus.archive.fsck import Stores
+from salus.archive.receipts import RecordPosition
 from salus.archive.report import Finding
 from salus.events.did import LocalSigner
+from salus.events.effect import Applied, Outcome
 from salus.ledger.block import header_key
 from salus.ledger.tiles import tile_path
 from salus.messaging import BrokerAwayError
@@ -37,17 +39,23 @@ from salus.objects.memory import MemoryObjects
 
 @dataclass
 class Alarms:
-    """Remembers what was told; does not take what is in `lost`."""
+    """Remembers what was told. The ledger accepts it, if nothing else is said."""
 
     told: list[tuple[str, str]] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     away: bool = False
+    becomes: Outcome = field(default_factory=lambda: Applied(0))
 
-    async def raise_alarm(self, finding: Finding, *, event_id: str) -> None:
+    async def raise_alarm(self, finding: Finding, *, event_id: str) -> StatedAt:
         if self.away:
             raise BrokerAwayError("no broker")
         self.told.append((finding.code, finding.key))
         self.ids.append(event_id)
+        return StatedAt(RecordPosition("salus.network.events", 0, len(self.ids) - 1), bytes(32))
+
+    async def outcome(self, event_id: str, stated: StatedAt) -> Outcome:
+        assert self.ids[stated.position.offset] == event_id
+        return self.becomes
 
 
 @dataclass
@@ -255,8 +263,10 @@ async def test_who_writes_to_the_bucket_keeps_it_neither_from_looking_nor_from_t
     scrubbed: Scrubbed, other: LocalSigner | None
 ) -> None:
     key = body_of(scrubbed.ledger, 0, 2)
-    known = Known(Finding(severity="error", code="x", bucket="ledger", key=key, detail=""), 5, 5, told=True)
-    state = State(number=5, began=datetime.now(UTC), reached={0: 10**9, 1: 10**9}, known=(known,))
+    now = datetime.now(UTC)
+    finding = Finding(severity="error", code="x", bucket="ledger", key=key, detail="")
+    known = Known(finding, 5, 5, since=now, accepted=True)
+    state = State(number=5, began=now, reached={0: 10**9, 1: 10**9}, known=(known,))
     sealed = Scrubber(replace(scrubbed.scrubbing, signer=other or scrubbed.scrubbing.signer))._sealed(state)
     await scrubbed.ledger.log.put(SCRUB_KEY, sealed if other else sealed[SIGNATURE_SIZE:])
     scrubbed.ledger.flip("ledger", key, 20)

@@ -40,7 +40,8 @@ async def test_a_service_whose_key_signs_no_more_says_so_and_announces_nothing(w
     await key.check()
     known.apply(LOST[why])
     # It would fail in another way if it came as far as a broker.
-    announcements = KafkaAnnouncements(cast("Any", None), SIGNER, key, origin="salus.test/log")
+    nothing = cast("Any", None)
+    announcements = KafkaAnnouncements(nothing, SIGNER, key, origin="salus.test/log", outcome=nothing)
 
     with pytest.raises(OwnKeyError, match=why):
         await key.check()

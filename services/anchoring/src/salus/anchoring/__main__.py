@@ -16,9 +16,10 @@ from functools import partial
 import structlog
 from fastapi import FastAPI
 
-from salus.anchoring.adapters.kafka import KafkaAnnouncements, listen
+from salus.anchoring.adapters.kafka import KafkaAnnouncements, OutcomeOf, listen
 from salus.anchoring.adapters.pacing import Pace, in_a_thread
 from salus.anchoring.adapters.witnesses import HttpWitness
+from salus.anchoring.alarm_outcomes import LedgerOutcomes
 from salus.anchoring.cose import CoseIssuer
 from salus.anchoring.cosigning import Cosigning
 from salus.anchoring.event_index import EventIndex
@@ -26,6 +27,7 @@ from salus.anchoring.event_lookup import EventLookup
 from salus.anchoring.handlers import Anchor
 from salus.anchoring.log_bucket import LogBucket
 from salus.anchoring.metrics import Metrics
+from salus.anchoring.ports import StatedAt
 from salus.anchoring.receipt_api import VALUES_MAX, ReceiptService
 from salus.anchoring.receipt_lane import ReceiptLane
 from salus.anchoring.routes import install_routes
@@ -38,11 +40,13 @@ from salus.archive.fsck import Stores
 from salus.archive.log import LogReader
 from salus.archive.receipts import ReceiptMaker
 from salus.archive.trust import Trust
+from salus.client import EventName
 from salus.crypto.scratch_folders import scratch_folder
 from salus.crypto.signing_keys import key_place
 from salus.crypto.text_files import read_text_file
 from salus.events.contexts.ledger import BlockSealed, CheckpointPublished
 from salus.events.contexts.network import DamageFound
+from salus.events.effect import Outcome
 from salus.events.event_types import type_of
 from salus.ledger.block import Header, open_header
 from salus.ledger.errors import PolicyError
@@ -223,7 +227,11 @@ async def announce_for_ever(resources: Resources) -> None:
     settings = resources.settings
     signer = load_signer(settings.signing_key_file, settings.signing_key_id)
     announcements = KafkaAnnouncements(
-        settings.kafka, signer, resources.own_key, origin=resources.watched.log().name
+        settings.kafka,
+        signer,
+        resources.own_key,
+        origin=resources.watched.log().name,
+        outcome=outcomes_of(resources).outcome,
     )
     try:
         await resources.runner.announce(announcements)
@@ -231,11 +239,23 @@ async def announce_for_ever(resources: Resources) -> None:
         await announcements.close()
 
 
+def outcomes_of(resources: Resources) -> LedgerOutcomes:
+    """Return what says whether the ledger accepted an event of ours."""
+    return LedgerOutcomes(resources.runner, resources.lookup, resources.maker)
+
+
 async def scrub_for_ever(resources: Resources) -> None:
     """Read the archive again and again, once there is a log."""
     with resting():
         await resources.runner.wait_beyond(-1)
-    await in_a_thread(partial(scrub, resources))
+    loop, outcomes = asyncio.get_running_loop(), outcomes_of(resources)
+
+    async def outcome(name: EventName, stated: StatedAt) -> Outcome:
+        # The log and its index belong to this event loop, and the scrubber has another.
+        looking = asyncio.run_coroutine_threadsafe(outcomes.outcome(name, stated), loop)
+        return await asyncio.wrap_future(looking)
+
+    await in_a_thread(partial(scrub, resources, outcome))
 
 
 class FollowedTrust:
@@ -259,14 +279,18 @@ class FollowedTrust:
         return replace(self._trust, shard_keys=dict(sorted((added | self._trust.shard_keys).items())))
 
 
-async def scrub(resources: Resources) -> None:
+async def scrub(resources: Resources, outcome: OutcomeOf) -> None:
     """Run a scrubber with connections of its own, for it has its own event loop."""
     settings, metrics = resources.settings, resources.metrics
     pace = Pace(settings.scrub_bytes_per_s_max, metrics.scrub_bytes.inc)
     ledger, log = (open_bucket(settings, name) for name in (settings.ledger_bucket, settings.log_bucket))
     signer = load_signer(settings.signing_key_file, settings.signing_key_id)
     alarms = KafkaAnnouncements(
-        settings.kafka, signer, resources.own_key, origin=resources.watched.log().name
+        settings.kafka,
+        signer,
+        resources.own_key,
+        origin=resources.watched.log().name,
+        outcome=outcome,
     )
     scrubbing = Scrubbing(
         stores=Stores(pace.slow(ledger), pace.slow(log)),
@@ -310,12 +334,18 @@ def build_app(resources: Resources, supervisor: Supervisor) -> FastAPI:
         if runner.unfinal is not None:
             raise StandingStillError(runner.unfinal)
 
+    async def told() -> str | None:
+        if resources.metrics.alarm_refused is not None:
+            raise StandingStillError(resources.metrics.alarm_refused)
+        return resources.metrics.alarm_late
+
     checks: dict[str, Check] = {
         "kafka": lambda: ping(settings.kafka),
         "topics": lambda: require_topics(settings.kafka, TOPICS),
         "s3": reach_store,
         "signing-key": resources.own_key.check,
         "log": going,
+        "alarms": told,
         **({"witnesses": final} if runner.cosigning else {}),
     }
     app = create_app(

@@ -72,7 +72,19 @@ class Metrics:
             "Objects among the archive's that are none of the ledger's, in the last whole pass.",
             registry=registry,
         )
+        self.alarms_refused = Counter(
+            "salus_scrub_alarms_refused",
+            "Times that the ledger refused an alarm about damage; it is told again under another id.",
+            registry=registry,
+        )
+        self._alarms_open = Gauge(
+            "salus_scrub_alarms_open",
+            "Alarms about damage that are not known to be on the ledger.",
+            registry=registry,
+        )
         self.damaged = 0
+        self.alarm_refused: str | None = None
+        self.alarm_late: str | None = None
         self._grown = time.monotonic()
         self._last_size = -1
         self._age.set_function(lambda: time.monotonic() - self._grown)
@@ -91,6 +103,11 @@ class Metrics:
         self._scrub_ended.set(ended.timestamp() if ended else 0)
         self._scrub_findings.set(findings)
         self.damaged = findings
+
+    def observe_alarms(self, count: int, *, refused: str | None, late: str | None) -> None:
+        """Take how many alarms are not known to be on the ledger, and which is refused or late."""
+        self._alarms_open.set(count)
+        self.alarm_refused, self.alarm_late = refused, late
 
     def observe_final(self, size: int) -> None:
         """Take the size of the published checkpoint."""

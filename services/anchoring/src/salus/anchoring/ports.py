@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from salus.archive.receipts import RecordPosition
 from salus.archive.report import Finding
+from salus.events.effect import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class StatedAt:
+    """Where an event stands by what Kafka says, and the digest of its bytes, as in its leaf."""
+
+    position: RecordPosition
+    digest: bytes
 
 
 class Announcements(Protocol):
@@ -20,14 +31,18 @@ class Announcements(Protocol):
 
 
 class Alarms(Protocol):
-    """Tells the network that the archive is damaged."""
+    """Tells the network that the archive is damaged, and hears what became of that."""
 
-    async def raise_alarm(self, finding: Finding, *, event_id: str) -> None:
-        """Publish `salus.network.damage-found.v1` under this id.
+    async def raise_alarm(self, finding: Finding, *, event_id: str) -> StatedAt:
+        """Publish `salus.network.damage-found.v1` under this id, and return where it stands.
 
         Raises:
             MessagingError, ClientError: it may or may not have been published; repeating is harmless.
+            RejectedError: nobody would accept it, and it was not published.
         """
+
+    async def outcome(self, event_id: str, stated: StatedAt) -> Outcome:
+        """Return whether the ledger accepted the event of this id, which `raise_alarm` published."""
 
 
 class WitnessError(Exception):

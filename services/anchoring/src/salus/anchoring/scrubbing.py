@@ -5,15 +5,15 @@ signed, for who may write to the bucket could otherwise keep us from looking, or
 older one back delays us, which `salus_scrub_last_full_pass_timestamp_seconds` shows.
 
 A finding is kept before it is told, and told until Kafka has it; told twice it has the same id, and the
-ledger takes it once. It is forgotten when a whole pass did not find it any more, and if it comes back it is
-told again.
+ledger takes it once. Where its event stands is kept too, and looked at until the ledger has accepted it; what
+the ledger refused is told again under another id. A finding is forgotten when a whole pass did not find it
+any more, and if it comes back it is told again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +24,7 @@ import structlog
 
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.ports import Alarms
+from salus.anchoring.scrub_state import FORMAT, OF_A_WHOLE_PASS, RETELL_AFTER, Known, State
 from salus.archive.check_blocks import Checked, Span
 from salus.archive.check_log import LogChecker, LogState
 from salus.archive.duplicates import WINDOW_OF_THE_FORMAT, WindowSize
@@ -32,6 +33,8 @@ from salus.archive.report import Finding, Progress
 from salus.archive.trust import Trust
 from salus.client import ClientError
 from salus.events.did import LocalSigner
+from salus.events.effect import Outcome, Refused, Unknown
+from salus.events.errors import RejectedError
 from salus.messaging import MessagingError
 from salus.objects import (
     AlreadyExistsError,
@@ -44,7 +47,6 @@ from salus.objects import (
 from salus.runtime.supervisor import failed, succeeded
 
 SCRUB_KEY = "_salus/scrub"
-FORMAT = "salus-scrub/2"
 SIGNATURE_SIZE = 64
 # So many of one code in one bucket are told one by one, and of the others their number: whoever hears of so
 # many runs `salus ledger fsck`. Each kind has its own limit, so that worthless objects in the log's bucket,
@@ -54,55 +56,11 @@ MORE = "more-findings"
 STATE_BYTES_MAX = 16 * 1024 * 1024
 SAVE_EVERY = timedelta(seconds=30)
 PAUSE_S = 5.0
-# Kafka is away, or the network has no topic for it.
-RETELL_AFTER = timedelta(seconds=30)
+# What became of an alarm is looked at this often.
+LOOK_EVERY = timedelta(seconds=5)
 # What the log's objects look like while they are replaced is looked at again after this long.
 CONFIRM_S = 5.0
-# Found at a pass's end; those about blocks were found on the way, those about the log before. A listing takes
-# its time and shards hand over meanwhile, so these count once two passes have found them.
-_OF_A_WHOLE_PASS = frozenset(
-    {"entry-order", "coverage-gap", "coverage-overlap", "handover-broken", "head-wrong"}
-)
-_NAMESPACE = uuid.UUID("a41ff5d3-6c2d-4b8c-9a63-0f0b6f9d0c55")
-
 _log = structlog.get_logger()
-
-
-class Known(msgspec.Struct, frozen=True):
-    """A damaged object: what is wrong with it, the passes that saw it first and last, whether it was told."""
-
-    finding: Finding
-    first: int
-    last: int
-    told: bool = False
-
-    @property
-    def counts(self) -> bool:
-        """Whether it is certain enough to be told."""
-        return self.finding.code not in _OF_A_WHOLE_PASS or self.first < self.last
-
-    @property
-    def id(self) -> str:
-        """The id of the event that tells it."""
-        found = self.finding
-        return str(uuid.uuid5(_NAMESPACE, f"{found.bucket} {found.key} {self.first}"))
-
-
-class State(msgspec.Struct, frozen=True):
-    """Where scrubbing stands: the number of this pass and how far it is, and what is known to be damaged."""
-
-    format: str = FORMAT
-    number: int = 0
-    began: datetime | None = None
-    ended: datetime | None = None
-    reached: dict[int, int] = {}
-    known: tuple[Known, ...] = ()
-    more: dict[str, int] = {}
-
-    @property
-    def findings(self) -> int:
-        """How many objects are known to be damaged, told one by one or not."""
-        return len(self.known) + sum(self.more.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +85,9 @@ class Scrubber:
         self._with = scrubbing
         self._state = State()
         self._etag: str | None = None
-        self._saved = self._quiet_until = datetime.min.replace(tzinfo=UTC)
+        self._saved = self._quiet_until = self._look_at = datetime.min.replace(tzinfo=UTC)
+        # Why the alarms that are open are not on the ledger, as far as was heard last.
+        self._why = "nothing was tried yet"
 
     async def run(self) -> None:
         """Scrub until cancelled; what is away is waited for."""
@@ -168,7 +128,7 @@ class Scrubber:
             # Whoever cancels us now does not wait in vain, as they would were that taken for its end.
             await asyncio.gather(told, return_exceptions=True)
         for finding in report.errors:
-            if finding.code in _OF_A_WHOLE_PASS:
+            if finding.code in OF_A_WHOLE_PASS:
                 self._take(finding)
         self._take_numbers()
         self._count_unknown([f.key for f in report.findings if f.code == "unknown-object"])
@@ -234,7 +194,7 @@ class Scrubber:
         number, known = self._state.number, list(self._state.known)
         for place, one in enumerate(known):
             if (one.finding.bucket, one.finding.key) == (finding.bucket, finding.key):
-                known[place] = msgspec.structs.replace(one, last=number)
+                known[place] = one.seen_by(number, at=_now())
                 break
         else:
             kind = (finding.bucket, finding.code)
@@ -243,7 +203,7 @@ class Scrubber:
                 self._change(more=self._state.more | {name: self._state.more.get(name, 0) + 1})
                 return
             _log.error("the archive is damaged", code=finding.code, bucket=finding.bucket, key=finding.key)
-            known.append(Known(finding, number, number))
+            known.append(Known(finding, number, number, since=_now()))
             self._saved = datetime.min.replace(tzinfo=UTC)
         self._change(known=tuple(known))
 
@@ -265,31 +225,64 @@ class Scrubber:
                 _log.warning("scrubbing cannot note where it stands", error=str(error))
 
     async def _settle(self, *, soon: bool = False) -> None:
-        """Note where it stands now and then, and tell what is not told yet."""
+        """Note where it stands now and then, tell what is not told, and look what became of what is."""
         if soon or _now() - self._saved >= SAVE_EVERY:
             await self._save()
-        if not soon and _now() < self._quiet_until:
-            return
-        # The ledger first: of the log's objects most are made anew from it.
-        for known in sorted(self._state.known, key=lambda known: known.finding.bucket != "ledger"):
-            if known.counts and not known.told:
-                await self._save()
-                if not await self._tell(known):
-                    return
-                await self._save()
+        if _now() >= self._look_at:
+            await self._look()
+            self._look_at = _now() + LOOK_EVERY
+        while soon or _now() >= self._quiet_until:
+            known = self._state.next_to_tell(at=_now())
+            if known is None:
+                break
+            await self._save()
+            if not await self._tell(known):
+                break
+            await self._save()
+        self._observe()
 
     async def _tell(self, known: Known) -> bool:
+        """Publish the alarm and return whether another may follow."""
         try:
-            await self._with.alarms.raise_alarm(known.finding, event_id=known.id)
+            stated = await self._with.alarms.raise_alarm(known.finding, event_id=known.id)
+        except RejectedError as error:
+            self._heard(known, Refused(str(error.reason)))
+            return True
         except (MessagingError, ClientError) as error:
             _log.warning("damage could not be told", error=str(error))
+            self._why = f"it could not be told: {type(error).__name__}"
             self._quiet_until = _now() + RETELL_AFTER
             return False
-        now_known = tuple(
-            msgspec.structs.replace(k, told=True) if k.id == known.id else k for k in self._state.known
-        )
-        self._change(known=now_known)
+        # A pass may have found it again meanwhile.
+        self._state = self._state.changed(known.id, lambda one: one.stated(stated, at=_now()))
         return True
+
+    async def _look(self) -> None:
+        """Look what became of the alarms that were told; of what is not known yet, look again later."""
+        heard = False
+        for known in self._state.open:
+            if known.told is not None:
+                outcome = await self._with.alarms.outcome(known.id, known.told)
+                heard = self._heard(known, outcome) or heard
+        if heard:
+            await self._save()
+
+    def _heard(self, known: Known, outcome: Outcome) -> bool:
+        """Take what became of an alarm, and return whether that is known."""
+        if isinstance(outcome, Unknown):
+            self._why = outcome.why
+            return False
+        if refused := known.after(outcome, at=_now()).refused:
+            self._with.metrics.alarms_refused.inc()
+            _log.error("the ledger refused an alarm", id=known.id, reason=refused)
+        self._state = self._state.changed(known.id, lambda one: one.after(outcome, at=_now()))
+        return True
+
+    def _observe(self) -> None:
+        state = self._state
+        self._with.metrics.observe_alarms(
+            len(state.open), refused=state.refused, late=state.late(at=_now(), why=self._why)
+        )
 
     async def _wait_until_due(self) -> None:
         """Between passes, and on goes what is not told yet."""

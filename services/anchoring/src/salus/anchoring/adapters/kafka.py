@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import structlog
 
+from salus.anchoring.ports import StatedAt
+from salus.archive.receipts import RecordPosition
 from salus.archive.report import Finding
+from salus.client import EventName
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.ledger import BlockSealed, CheckpointPublished
 from salus.events.contexts.network import DamageFound
+from salus.events.effect import Outcome
 from salus.events.envelope import decode_event
 from salus.events.errors import RejectedError
 from salus.events.event_types import type_of
 from salus.events.signature import Signer
+from salus.ledger.merkle import leaf_hash
 from salus.messaging import Bootstrap, MessagingError, Position, Reader, Record
 from salus.runtime.own_key import AnnouncingKey
 from salus.runtime.publishing import ServicePublisher, open_publisher
@@ -31,6 +36,7 @@ _PLAIN = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 TRACE_HEADER = "traceparent"
 Heard = Callable[[BlockSealed, bytes | None], None]
+OutcomeOf = Callable[[EventName, StatedAt], Awaitable[Outcome]]
 
 _log = structlog.get_logger()
 
@@ -41,8 +47,18 @@ class KafkaAnnouncements:
     While the service's own key does not sign, nothing is published: the ledger would refuse it.
     """
 
-    def __init__(self, bootstrap: Bootstrap, signer: Signer, key: AnnouncingKey, *, origin: str) -> None:
+    def __init__(
+        self,
+        bootstrap: Bootstrap,
+        signer: Signer,
+        key: AnnouncingKey,
+        *,
+        origin: str,
+        outcome: OutcomeOf,
+    ) -> None:
         self._bootstrap = bootstrap
+        self._outcome = outcome
+        self._source = signer.verification_method.partition("#")[0]
         self._signer = signer
         self._key = key
         self._origin = origin
@@ -55,8 +71,8 @@ class KafkaAnnouncements:
         data = CheckpointPublished(size=size, checkpoint=checkpoint)
         await (await self._open()).publish(data, subject=self._origin)
 
-    async def raise_alarm(self, finding: Finding, *, event_id: str) -> None:
-        """Publish the event; raises MessagingError, as OwnKeyError, or ClientError."""
+    async def raise_alarm(self, finding: Finding, *, event_id: str) -> StatedAt:
+        """Publish the event; raises MessagingError, as OwnKeyError, ClientError or RejectedError."""
         self._key.require()
         data = DamageFound(
             code=finding.code,
@@ -67,7 +83,14 @@ class KafkaAnnouncements:
             height=finding.height,
             row=finding.row,
         )
-        await (await self._open()).publish(data, subject=self._origin, event_id=event_id)
+        publisher = await self._open()
+        stated = await publisher.publish(data, subject=self._origin, event_id=event_id)
+        at = stated.position
+        return StatedAt(RecordPosition(at.topic, at.partition, at.offset), leaf_hash(stated.value))
+
+    async def outcome(self, event_id: str, stated: StatedAt) -> Outcome:
+        """Return what became of an alarm."""
+        return await self._outcome(EventName(self._source, event_id), stated)
 
     async def _open(self) -> ServicePublisher:
         if self._publisher is None:
