@@ -29,6 +29,7 @@ from salus.archive.deep_rights import RightsJudge
 from salus.archive.entitlements import STATED_WITHIN_S
 from salus.events.contexts.identity import MemberReinstated, MemberSuspended, RoleGranted, RoleWithdrawn
 from salus.events.did import LocalSigner
+from salus.events.errors import RejectedError
 
 REVIEWER = "a privacy officer of the patient's steward reviews"
 
@@ -193,6 +194,16 @@ async def test_a_thief_reviews_neither_his_own_emergency_nor_one_that_was_not(le
         f"review an emergency access: who asked had no right to it ({REVIEWER})",
         "review an emergency access: the patient had none of that id",
     ]
+
+
+def test_who_is_no_officer_reviews_nothing_whatever_key_he_has(ledger: ServedLedger) -> None:
+    # case R13-F4: a review by anybody counted, and the steward's officer was refused hers for ever.
+    emergency, case = ledger.emergency(DOCTOR), ledger.case(DOCTOR, number=2)
+    for other in (DOCTOR, THIEF, HOSPITAL, CLINIC):
+        with pytest.raises(RejectedError, match="may not ask for this"):
+            ledger.review(other, emergency)
+        with pytest.raises(RejectedError, match="may not ask for this"):
+            ledger.judge_case(other, case, approved=False)
 
 
 async def test_an_emergency_access_of_which_nobody_was_told_is_found(ledger: ServedLedger) -> None:

@@ -48,13 +48,15 @@ URL = "/parties/did:web:hospital.example%253A8443:boss"
 class Identity:
     """Answers as identity would, remembers what it was asked, and fails as it is told."""
 
+    party: Mapping[str, Any] = PARTY
+
     def __init__(self) -> None:
         self.commands: list[tuple[str, str, Any, Mapping[str, str]]] = []
         self.failure: Callable[[], BaseException] | None = None
 
     async def send(self, _service: str, _url: str, method: str, path: str, **request: Any) -> httpx.Response:
         if method == "GET":
-            return httpx.Response(200, json=PARTY)
+            return httpx.Response(200, json=self.party)
         content = request["content"]
         body = None if content is None else json.loads(content)
         self.commands.append((method, path, body, request["headers"]))
@@ -155,6 +157,23 @@ def test_what_cannot_be_asked_for_is_named_and_nothing_is_sent(
     assert told.exit_code != 0
     assert field in told.output + str(told.exception)
     assert identity.commands == []
+
+
+def test_who_revokes_a_key_is_told_of_those_that_it_brought(
+    party: Callable[..., Any], identity: Identity
+) -> None:
+    # case R13-F5: the thief of a key went on by one that he added with it, and one that this one added.
+    asked_by = {1: None, 2: f"{BOSS}#1", 3: f"{BOSS}#2"}
+    keys = [{**key, "asked_by": asked_by[number]} for number, key in enumerate(KEYS, 1)]
+    identity.party = {**PARTY, "keys": keys}
+
+    told = party("revoke-key", BOSS, "1", "--reason", "compromised")
+    assert told.exit_code == 0, told.output
+    assert f"{BOSS}#3" in told.stderr
+    assert "revoke those that you did not add" in told.stderr
+    # The second is revoked already, and nothing came by the third.
+    assert f"{BOSS}#2" not in told.stderr
+    assert "came by it" not in party("revoke-key", BOSS, "3").stderr
 
 
 # --- keys that are made, and keys that are held elsewhere -------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from msgspec import inspect
 from tests.asking import NETWORK, UNASKED
 from tests.effort import tries
 
-from salus.events import permit_rights
+from salus.events import names, permit_rights
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.contexts.identity import (
@@ -205,12 +206,15 @@ def as_json(value: bytes) -> dict[str, Any]:
 
 Alphabet = st.SearchStrategy[str]
 ANY_TEXT = st.characters(exclude_categories=("Cs", "Cc"))
+NAMES = st.text(string.ascii_letters + string.digits + "._:/@+#-", min_size=1, max_size=40)
 # What JSON escapes is not in it.
 PLAIN_TEXT = st.characters(min_codepoint=ord(" "), max_codepoint=ord("~"), exclude_characters='"\\')
 
 
 def _of(kind: inspect.Type, alphabet: Alphabet) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911  # one per kind of type
     match kind:
+        case inspect.Metadata() if names.is_of_names(kind):
+            return NAMES
         case inspect.Metadata(type=inner, extra_json_schema=extra):
             return (
                 _text(inner, (extra or {}).get("pattern"), alphabet)
@@ -236,9 +240,10 @@ def _of(kind: inspect.Type, alphabet: Alphabet) -> st.SearchStrategy[Any]:  # no
                 tuple
             )
         case inspect.StructType(cls=cls, fields=fields):
-            return st.fixed_dictionaries({f.name: _of(f.type, alphabet) for f in fields}).map(
-                lambda found: cls(**found)
-            )
+            # Of an object, the ids that an API takes are names, whatever an event says that may be about one.
+            return st.fixed_dictionaries(
+                {f.name: NAMES if f.name == "object" else _of(f.type, alphabet) for f in fields}
+            ).map(lambda found: cls(**found))
     raise TypeError(kind)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.asking import NETWORK, UNASKED
+from tests.asking import NETWORK, UNASKED, truly_asked
 
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import (
@@ -21,7 +22,7 @@ from salus.events.contexts.identity import (
     RoleGranted,
     RoleWithdrawn,
 )
-from salus.events.did import did_key_of, multibase_of
+from salus.events.did import LocalSigner, did_key_of, multibase_of
 from salus.events.errors import RejectedError
 from salus.events.event_types import EventData
 from salus.events.fields import RoleName
@@ -251,6 +252,18 @@ def test_a_stolen_key_is_revoked_back_to_the_moment_when_it_was_stolen() -> None
         nurse(), AddKey(a_key(NURSE, 2)), RevokeKey(key, "rotated"), RevokeKey(key, "compromised", stolen)
     )
     assert (rotated.keys[0].revoked, rotated.keys[0].doubted_since) == ("compromised", stolen)
+
+
+def test_a_key_names_the_one_that_asked_for_it() -> None:
+    # case R13-F5: who had the stolen key went on by one that he added with it.
+    stolen = LocalSigner(Ed25519PrivateKey.from_private_bytes((1).to_bytes(32)), f"{NURSE}#key-1")
+    asked = truly_asked(KeyAdded(NURSE, a_key(NURSE, 2), request=UNASKED), stolen, at=NOW)
+    before = after(nurse())
+    state = evolve(before, asked)
+
+    assert [key.asked_by for key in state.keys] == [None, f"{NURSE}#key-1"]
+    unread = msgspec.structs.replace(asked, request=msgspec.structs.replace(asked.request, proof="no.token"))
+    assert evolve(before, unread).keys[1].asked_by is None
 
 
 def test_doubt_says_why_and_not_when_it_cannot_be() -> None:

@@ -35,7 +35,15 @@ ASKED = """
   const shown = [show(), show()];
   waiting[1]("newer"); await shown[1];
   waiting[0]("older"); await shown[0];
-  console.log(JSON.stringify([kinds, byId("verdict").querySelector("span").textContent]));
+  const verdict = byId("verdict").querySelector("span").textContent;
+  const file = (name, read) => ({ name, arrayBuffer: read });
+  const dropped = takeAll([file("folder", async () => { throw new Error("no file"); }),
+    file("two.salus", async () => text("c2sp.org/tlog-proof@v1\\n"))], null);
+  const whileRead = byId("outcome").hidden;
+  await new Promise((resolve) => setTimeout(resolve));
+  waiting[2]("two"); await dropped;
+  const after = [byId("outcome").hidden, byId("untaken").hidden, byId("untaken").textContent];
+  console.log(JSON.stringify([kinds, verdict, whileRead, waiting.length, ...after]));
 })();
 """
 
@@ -53,7 +61,14 @@ def asked() -> Any:
 
 
 def test_no_content_makes_a_file_a_policy_and_an_older_verdict_does_not_replace_a_newer() -> None:
-    kinds, verdict = asked()
+    kinds, verdict, *unread = asked()
 
     assert kinds == ["event", "receipt", "network"]
     assert verdict == "newer: newer"
+    # case R13-F6: a folder beside a forged receipt left the verdict on the one before, and nothing was said.
+    is_hidden_while_read, verdicts, is_hidden_after, is_silent, told = unread
+    assert is_hidden_while_read
+    assert verdicts == 3, "what can be read is taken"
+    assert is_hidden_after
+    assert not is_silent
+    assert told.startswith("folder could not be read")

@@ -56,6 +56,7 @@ class KeyFacts(msgspec.Struct, frozen=True):
     valid_from: str
     valid_until: str | None = None
     revoked: str | None = None
+    asked_by: str | None = None
 
 
 class PartyFacts(msgspec.Struct, frozen=True):
@@ -79,6 +80,13 @@ class PartyFacts(msgspec.Struct, frozen=True):
     def signing_keys(self) -> tuple[KeyFacts, ...]:
         """The keys that are not revoked."""
         return tuple(key for key in self.keys if key.revoked is None)
+
+    def brought_by(self, key_id: str) -> tuple[KeyFacts, ...]:
+        """Return the keys that still sign, and came by requests of this key or of others that came so."""
+        brought = {key_id}
+        while more := {key.id for key in self.keys if key.asked_by in brought} - brought:
+            brought |= more
+        return tuple(key for key in self.signing_keys if key.id in brought - {key_id})
 
 
 class _Page(msgspec.Struct, frozen=True):

@@ -128,6 +128,11 @@ def revoke_key(
         body=body,
         party=party,
     )
+    if command.to_approve is None and (brought := _party(command, party.did).brought_by(named)):
+        err.print("[yellow]These keys still sign, and came by it[/] or by one another:", soft_wrap=True)
+        for line in (line for held in brought for line in key_lines(held)):
+            err.print(line, soft_wrap=True, highlight=False)
+        err.print("who had the key may have added them: revoke those that you did not add", soft_wrap=True)
 
 
 @identity_command

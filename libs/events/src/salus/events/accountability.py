@@ -32,6 +32,7 @@ from salus.events.event_types import type_of
 from salus.events.governance import SECONDED, objection_to_governing
 from salus.events.keyring import KeyRing
 from salus.events.logins import KnownSession
+from salus.events.names import NAME_RULE, misnamed_field
 from salus.events.requests import ID_TOKEN, SERVICE, SIGNED, Request, RequestedData
 from salus.events.sessions import LoginError, require_form
 from salus.events.signed_request import Asked
@@ -83,6 +84,8 @@ def verify_request(
     """
     if not isinstance(event.data, RequestedData):
         return
+    if (field := misnamed_field(event.data) or misnamed_field(event.data.request)) is not None:
+        raise RejectedError(Reason.INVALID_REQUEST, f"$.data: {field} is no name: {NAME_RULE}")
     if event.envelope.time > at + CLOCKS:
         raise RejectedError(Reason.INVALID_REQUEST, "$.time: it is in the future")
     try:

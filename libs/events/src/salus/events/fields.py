@@ -66,7 +66,6 @@ Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]
 Multibase = Annotated[str, msgspec.Meta(pattern=r"^z[1-9A-HJ-NP-Za-km-z]+\Z", max_length=4096)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
-Words = Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)]
 Purpose = Literal["TREAT", "ETREAT", "HPAYMT", "HOPERAT", "HRESCH", "PATRQT", "PUBHLTH"]
 """HL7 v3 PurposeOfUse codes."""
 

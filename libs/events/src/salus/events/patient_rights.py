@@ -131,7 +131,12 @@ def stewarding(who: Somebody) -> str | None:
     """Return the member that somebody speaks for as a steward of patients: itself, or its officer."""
     if who.kind == "member":
         return who.did
-    return who.member if who.kind == "person" and "privacy-officer" in who.roles else None
+    return who.member if is_privacy_officer(who) else None
+
+
+def is_privacy_officer(who: Somebody) -> bool:
+    """Tell whether somebody is a privacy officer of a member, whosever patient it is about."""
+    return who.kind == "person" and who.member is not None and "privacy-officer" in who.roles
 
 
 def is_patient(kind: str, roles: frozenset[str]) -> bool:

@@ -12,7 +12,8 @@ from typing import Annotated
 import msgspec
 
 from salus.events.event_types import EventData
-from salus.events.fields import Did, Text
+from salus.events.fields import Did
+from salus.events.names import Name
 from salus.events.step_up import StepUp
 
 # The ways in which a caller was authenticated. A new way is a new value, and no new schema.
@@ -45,7 +46,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     by: Did
     authentication: _Method
     behalf: Did | None = None
-    decision: Text | None = None
+    decision: Name | None = None
     proof: _PROOF | None = None
     body: Annotated[str, msgspec.Meta(max_length=BODY_CHARS_MAX)] | None = None
     approval: _PROOF | None = None

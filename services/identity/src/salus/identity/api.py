@@ -168,7 +168,8 @@ class ExpelBody(CommandBody):
 class KeyView(BaseModel):
     """A key and its validity; a revoked key is shown with the reason and is not valid any more.
 
-    What it signed from `doubted_since` on may be somebody else's.
+    What it signed from `doubted_since` on may be somebody else's. The key `asked_by` signed the request by
+    which the party has it: who has stolen that one may have added this one.
     """
 
     id: str
@@ -177,6 +178,7 @@ class KeyView(BaseModel):
     valid_until: datetime | None
     revoked: RevocationReason | None
     doubted_since: datetime | None
+    asked_by: str | None
 
     @classmethod
     def of(cls, key: HeldKey) -> KeyView:
@@ -188,6 +190,7 @@ class KeyView(BaseModel):
             valid_until=key.valid_until,
             revoked=key.revoked,
             doubted_since=key.doubted_since,
+            asked_by=key.asked_by,
         )
 
 

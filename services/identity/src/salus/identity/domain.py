@@ -260,13 +260,13 @@ def evolve(state: PartyState, event: EventData) -> PartyState:  # noqa: PLR0911 
             return PartyState(
                 did=event.did,
                 kind=event.kind,
-                keys=tuple(held_key(key) for key in event.keys),
+                keys=tuple(held_key(key, event.request) for key in event.keys),
                 roles=tuple(sorted(set(event.roles))),
                 member=event.member,
                 name=event.name,
             )
         case KeyAdded() if state.did and all(key.id != event.key.id for key in state.keys):
-            return msgspec.structs.replace(state, keys=(*state.keys, held_key(event.key)))
+            return msgspec.structs.replace(state, keys=(*state.keys, held_key(event.key, event.request)))
         case KeyRevoked():
             return msgspec.structs.replace(
                 state,

@@ -21,8 +21,9 @@ from salus.events.fields import (
     ServiceName,
     Sha256,
     Text,
-    Words,
 )
+from salus.events.names import Name, Names
+from salus.events.patient_rights import is_privacy_officer
 from salus.events.recipients import RecipientRole
 from salus.events.requests import RequestedData
 from salus.events.signed_request import Asked, Body, read_body
@@ -84,7 +85,7 @@ class ConsentGranted(RequestedData):
     `displaces` is one of her consents that is over: its place in the service's list was needed.
     """
 
-    consent: Text
+    consent: Name
     patient: Pseudonym
     grantee: Did
     actions: Annotated[tuple[Action, ...], msgspec.Meta(min_length=1, max_length=64)]
@@ -92,7 +93,7 @@ class ConsentGranted(RequestedData):
     valid_from: Moment
     valid_until: Moment
     epoch: Count
-    displaces: Text | None = None
+    displaces: Name | None = None
     role: RecipientRole | None = None
 
 
@@ -100,7 +101,7 @@ class ConsentGranted(RequestedData):
 class ConsentRevoked(RequestedData):
     """A patient took a consent back; decision tokens of an earlier epoch are void."""
 
-    consent: Text
+    consent: Name
     patient: Pseudonym
     epoch: Count
 
@@ -135,28 +136,28 @@ class AccessDecided(RequestedData):
     if it was opened; of one that is allowed, what a person approved.
     """
 
-    decision: Text
+    decision: Name
     principal: Did
     action: Action
-    object: Text
+    object: Name
     patient: Pseudonym
     purpose: Purpose
     allowed: bool
-    reasons: Words
+    reasons: Names
     policy_set: Sha256
     inputs: Sha256
     decided_at: Moment
     state_positions: StatePositions
     epoch: Count
     valid_until: Moment
-    obligations: Words = ()
-    consents: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] = ()
+    obligations: Names = ()
+    consents: Names = ()
     emergency: EmergencyReason | None = None
     break_glass: bool = False
     item: Count | None = None
     repeatable: bool = False
     pending: bool = False
-    case: Text | None = None
+    case: Name | None = None
 
     @property
     def part(self) -> str:
@@ -189,9 +190,9 @@ class GlassBroken(RequestedData):
     `steward` is the member whose privacy officers review it, by `review_due` at the latest.
     """
 
-    decision: Text
+    decision: Name
     principal: Did
-    object: Text
+    object: Name
     patient: Pseudonym
     reason: EmergencyReason
     valid_until: Moment
@@ -215,6 +216,9 @@ ReviewGround = Literal[
     "salus.consent.glass-break-reviewed.v1",
     changes=True,
     claims=lambda data: (f"review:{data.decision}",),
+    # Whose officer it has to be, the event does not say. The first review counts: one by anybody would
+    # keep the officer from hers for ever.
+    asker=lambda _, party: is_privacy_officer(party),
     older_dataschemas=frozenset(
         {f"{_REVIEWED_BEFORE}:sha256:faecc58caa4f6eb46887ae666834bcf2705a3e693e8fef91fc32c8f30e20d0b1"}
     ),
@@ -222,7 +226,7 @@ ReviewGround = Literal[
 class GlassBreakReviewed(RequestedData):
     """A privacy officer judged an emergency access; `ground` says why."""
 
-    decision: Text
+    decision: Name
     patient: Pseudonym
     reviewer: Did
     outcome: Literal["justified", "unjustified"]

@@ -7,7 +7,9 @@ from typing import Literal
 
 from salus.events.contexts.consent import CONSENT, CONTEXT, Action, AskedQuestion
 from salus.events.event_types import Retention
-from salus.events.fields import Did, Moment, Pseudonym, Purpose, Text
+from salus.events.fields import Did, Moment, Pseudonym, Purpose
+from salus.events.names import Name
+from salus.events.patient_rights import is_privacy_officer
 from salus.events.requests import RequestedData
 from salus.events.signed_request import Asked, Body
 
@@ -23,7 +25,7 @@ _event = partial(CONTEXT.event, owner=CONSENT, retention=Retention.ACCESS, subje
 class ReviewOverdue(RequestedData):
     """Nobody has reviewed an emergency access, or decided a case, by the time that it was due."""
 
-    decision: Text
+    decision: Name
     patient: Pseudonym
     principal: Did
     due: Moment
@@ -41,10 +43,10 @@ CaseGround = Literal["needed", "not-needed", "too-much", "wrong-purpose", "other
 class CaseOpened(RequestedData):
     """Somebody asked for an access that a policy leaves to a person; it waits for a privacy officer."""
 
-    case: Text
+    case: Name
     principal: Did
     action: Action
-    object: Text
+    object: Name
     patient: Pseudonym
     purpose: Purpose
     opened_at: Moment
@@ -56,6 +58,8 @@ class CaseOpened(RequestedData):
     "salus.consent.case-decided.v1",
     changes=True,
     claims=lambda data: (f"case-decided:{data.case}",),
+    # As of a review.
+    asker=lambda _, party: is_privacy_officer(party),
 )
 class CaseDecided(RequestedData):
     """A privacy officer allowed or refused an access that waited for her, and `ground` says why.
@@ -63,7 +67,7 @@ class CaseDecided(RequestedData):
     What was asked for is allowed until `valid_until`, as far as policies and consents allow it then.
     """
 
-    case: Text
+    case: Name
     patient: Pseudonym
     reviewer: Did
     outcome: Literal["approved", "rejected"]

@@ -12,7 +12,8 @@ import msgspec
 from salus.events import permit_rights
 from salus.events.contexts.consent import CONSENT, CONTEXT
 from salus.events.event_types import Retention
-from salus.events.fields import Did, Moment, Pseudonym, Sha256, Words, microseconds
+from salus.events.fields import Did, Moment, Pseudonym, Sha256, microseconds
+from salus.events.names import Names
 from salus.events.requests import RequestedData
 from salus.events.signed_request import Asked, Body
 from salus.events.state_positions import StatePositions
@@ -117,7 +118,7 @@ class PermitUseDenied(RequestedData):
     data_set: DataSet
     purpose: ResearchPurpose
     principal: Did
-    reasons: Words
+    reasons: Names
     decided_at: Moment
     state_positions: StatePositions
     patient: Pseudonym | None = None

@@ -9,7 +9,8 @@ import msgspec
 
 from salus.events.contexts.consent import CONSENT, CONTEXT, Action
 from salus.events.event_types import Retention
-from salus.events.fields import Count, Did, Moment, Pseudonym, Purpose, Text
+from salus.events.fields import Count, Did, Moment, Pseudonym, Purpose
+from salus.events.names import Name
 from salus.events.recipients import RecipientRole
 from salus.events.requests import RequestedData
 from salus.events.signed_request import Asked, Body
@@ -41,7 +42,7 @@ class AccessProhibited(RequestedData):
     service's list was needed. Of one that was not it says nothing.
     """
 
-    prohibition: Text
+    prohibition: Name
     patient: Pseudonym
     valid_from: Moment
     epoch: Count
@@ -49,7 +50,7 @@ class AccessProhibited(RequestedData):
     actions: Annotated[tuple[Action, ...], msgspec.Meta(max_length=64)] = ()
     purposes: Annotated[tuple[Purpose, ...], msgspec.Meta(max_length=64)] = ()
     valid_until: Moment | None = None
-    displaces: Text | None = None
+    displaces: Name | None = None
     role: RecipientRole | None = None
 
 
@@ -63,7 +64,7 @@ class AccessProhibited(RequestedData):
 class ProhibitionLifted(RequestedData):
     """What a patient had forbidden this party (none: everybody) is not forbidden any more."""
 
-    prohibition: Text
+    prohibition: Name
     patient: Pseudonym
     party: Did | None = None
 

@@ -14,6 +14,7 @@ import msgspec
 from salus.events.context import Context
 from salus.events.event_types import Retention
 from salus.events.fields import Count, Did, MediaType, Nonce, Pseudonym, Purpose, Sealed, Sha256, Text
+from salus.events.names import Name, is_name
 from salus.events.pseudonyms import pseudonym_of
 from salus.events.requests import BODY_CHARS_MAX, RequestedData
 from salus.events.signed_request import Asked, Body
@@ -38,8 +39,8 @@ class SubjectRegistered(RequestedData):
 
     patient: Pseudonym
     steward: Did
-    suite: Text
-    key: Text
+    suite: Name
+    key: Name
     public_key: Annotated[str, msgspec.Meta(max_length=4096)]
     state_positions: StatePositions = ()
 
@@ -63,7 +64,7 @@ class ObjectStored(RequestedData):
     proven by itself; objects of the first form have none.
     """
 
-    object: Text
+    object: Name
     patient: Pseudonym
     steward: Did
     media_type: MediaType
@@ -81,10 +82,10 @@ class ObjectStored(RequestedData):
 class ObjectRead(RequestedData):
     """Someone received an object's content under this decision."""
 
-    object: Text
+    object: Name
     patient: Pseudonym
     reader: Did
-    decision: Text
+    decision: Name
     purpose: Purpose
     break_glass: bool = False
     state_positions: StatePositions = ()
@@ -97,7 +98,7 @@ class ReadRefused(RequestedData):
     object: Text
     patient: Pseudonym
     reader: Did
-    reason: Text
+    reason: Name
     state_positions: StatePositions = ()
 
 
@@ -114,8 +115,8 @@ class ReadBrokenOff(RequestedData):
     object: Text
     patient: Pseudonym
     reader: Did
-    decision: Text
-    reason: Text
+    decision: Name
+    reason: Name
     sent_bytes: Count
     state_positions: StatePositions = ()
 
@@ -134,7 +135,7 @@ class SealedOpened(RequestedData):
     field: Text
     digest: Sha256
     reader: Did
-    decision: Text
+    decision: Name
     purpose: Purpose
     break_glass: bool = False
     state_positions: StatePositions = ()
@@ -145,7 +146,7 @@ class SubjectErased(RequestedData):
     """A patient is erased: from here on nothing of hers is read or stored, and her key is to be destroyed."""
 
     patient: Pseudonym
-    key: Text
+    key: Name
     requested_by: Did
     basis: Literal["gdpr-art-17", "retention-ended", "patient-request", "court-order"]
     objects: Count
@@ -162,7 +163,7 @@ class SubjectKeyDestroyed(RequestedData):
     """An erased patient's key is gone: all objects, sealed fields and commitments of hers are unreadable."""
 
     patient: Pseudonym
-    key: Text
+    key: Name
 
 
 # --- which request asks for which event -------------------------------------------------------------
@@ -250,6 +251,8 @@ def _is_refused(asked: Asked, data: ReadRefused | ReadBrokenOff) -> bool:
 def _looks(asked: Asked, data: ObjectRead | ReadBrokenOff | ReadRefused) -> bool:
     return (
         asked.is_("GET", "objects", data.object)
+        # Where it is an event's id, it is as the event's maker chose it.
+        and is_name(data.object)
         and asked.asks("patient") == data.patient
         and data.request.by == data.reader
     )
