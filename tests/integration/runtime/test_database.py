@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.integration.postgres import dsn, new_database, running_server
 
 from salus.runtime import database
-from salus.runtime.database import DATABASE_AWAY, DatabaseAwayError, open_engine
+from salus.runtime.database import DATABASE_AWAY, DatabaseAwayError, DatabaseRefusesError, open_engine
 
 
 @asynccontextmanager
@@ -40,8 +40,10 @@ AWAY = {
 @pytest.mark.parametrize("name", AWAY)
 async def test_what_passes_is_away(postgres: str, name: str) -> None:
     async with opened(postgres) as engine:
-        with pytest.raises(DatabaseAwayError):
+        with pytest.raises(DatabaseAwayError) as away:
             await run(engine, *AWAY[name])
+
+        assert isinstance(away.value, DatabaseRefusesError) == (name == "the server only reads")
 
         async with engine.connect() as connection:
             assert (await connection.execute(select(1))).scalar_one() == 1

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from salus.runtime import sqlite
-from salus.runtime.database import DatabaseAwayError, open_engine
+from salus.runtime.database import DatabaseAwayError, DatabaseRefusesError, open_engine, shown
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
 
@@ -112,6 +112,34 @@ async def test_a_file_that_is_locked_is_away(url: str, tmp_path: Path) -> None:
         async with opened(f"{url}?timeout=0") as engine:
             with pytest.raises(DatabaseAwayError):
                 await engine.connect()
+
+
+REFUSING = {"its disk is full": "PRAGMA max_page_count = 1", "it only reads": "PRAGMA query_only = 1"}
+
+
+@pytest.mark.parametrize("why", REFUSING)
+async def test_a_database_that_writes_nothing_says_so_and_goes_on_by_itself(url: str, why: str) -> None:
+    async with opened(url) as engine, engine.connect() as connection:
+        await connection.execute(text("CREATE TABLE kept (a)"))
+        await connection.commit()
+        await connection.exec_driver_sql(REFUSING[why])
+        with pytest.raises(DatabaseRefusesError) as refused:
+            await connection.execute(text("INSERT INTO kept VALUES (zeroblob(100000))"))
+        await connection.rollback()
+        await connection.exec_driver_sql("PRAGMA query_only = 0")
+        await connection.exec_driver_sql("PRAGMA max_page_count = 100000")
+        await connection.execute(text("INSERT INTO kept VALUES (zeroblob(100000))"))
+
+        assert await count(connection) == 1
+    assert shown(refused.value) == f"DatabaseRefusesError: {why}"
+
+
+async def test_a_file_that_cannot_be_opened_is_named_without_its_path(tmp_path: Path) -> None:
+    async with opened(f"sqlite+aiosqlite:///{tmp_path}/nowhere/kept.db") as engine:
+        with pytest.raises(DatabaseRefusesError) as refused:
+            await engine.connect()
+
+    assert str(refused.value) == "its file cannot be opened"
 
 
 async def test_only_what_can_be_rebuilt_waits_for_no_disk(url: str) -> None:

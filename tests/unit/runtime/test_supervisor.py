@@ -18,7 +18,15 @@ from salus.devkit.waiting import until
 from salus.runtime.live_keys import WatchedNetwork
 from salus.runtime.service import create_app
 from salus.runtime.settings import ServiceSettings
-from salus.runtime.supervisor import Pulse, Supervisor, TaskStoppedError, failed, resting, succeeded
+from salus.runtime.supervisor import (
+    LastingError,
+    Pulse,
+    Supervisor,
+    TaskStoppedError,
+    failed,
+    resting,
+    succeeded,
+)
 
 SETTINGS = ServiceSettings(
     service_name="runtime",
@@ -72,6 +80,23 @@ async def test_a_task_that_waits_for_too_long_makes_the_service_unready_and_says
     assert "no success since 20" in checks["task waits"]
     assert "ConnectionError: no store" in checks["task waits"]
     assert sample("salus_task_failures_total", "waits") == 1
+
+
+async def test_a_task_that_cannot_go_on_makes_the_service_unready_at_once_and_until_it_succeeds() -> None:
+    supervisor = Supervisor()
+    with supervisor.watching("full", age_s_max=3600):
+        failed(ConnectionError("away"))
+        away, _ = await readiness(supervisor)
+        failed(LastingError("its disk is full"))
+        full, checks = await readiness(supervisor)
+        failed(ConnectionError("away"))
+        passing, _ = await readiness(supervisor)
+        failed(LastingError("its disk is full"))
+        succeeded()
+        mended, _ = await readiness(supervisor)
+
+    assert (away, full, passing, mended) == (200, 503, 200, 200)
+    assert "its disk is full" in checks["task full"]
 
 
 async def test_a_task_that_works_is_ready_and_counted() -> None:

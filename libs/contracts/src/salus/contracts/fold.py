@@ -25,6 +25,7 @@ from salus.contracts.record_judge import RecordJudge, Verdict
 from salus.events.effect import Outcome, Unknown, WithoutEffect
 from salus.events.envelope import Event
 from salus.messaging import Bootstrap, MessagingError, OutOfRangeError, Position, Reader, Record
+from salus.runtime.database import shown
 from salus.runtime.identity_view import IdentityView
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.supervisor import Supervisor, failed, succeeded
@@ -122,7 +123,7 @@ class Follower:
                     raise
                 except (MessagingError, SQLAlchemyError, OSError) as error:
                     self._trouble = error
-                    failed(type(error).__name__)
+                    failed(shown(error))
                     _log.warning("folding waits", error=type(error).__name__)
                     await asyncio.sleep(RETRY_S)
                     self._rewind = True
@@ -134,9 +135,7 @@ class Follower:
         """Raise unless folding is going on, and of all that is in the topics."""
         self._reader.require_whole_topics()
         if self._trouble is not None:
-            # What the database says of an error can quote a row.
-            why = "" if isinstance(self._trouble, SQLAlchemyError) else f": {self._trouble}"
-            raise MessagingError(f"folding waits: {type(self._trouble).__name__}{why}")
+            raise MessagingError(f"folding waits: {shown(self._trouble)}")
         if not self._is_rebuilt and self._goal is not None:
             raise self._rebuilding(self._goal)
 

@@ -22,6 +22,7 @@ from salus.contracts.obligations import Backlog, Obligations, Owed
 from salus.contracts.reactors import Reactor
 from salus.events.event_types import EventData
 from salus.messaging import MessagingError
+from salus.runtime.database import shown
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.runtime.supervisor import failed, succeeded
@@ -171,7 +172,7 @@ class ReactorHost(Generic[S]):
                     await self._count()
                     succeeded()
                 except (SQLAlchemyError, MessagingError, OSError) as error:
-                    failed(type(error).__name__)
+                    failed(shown(error))
                     _log.warning("obligations wait", reactor=self.name, error=type(error).__name__)
                     wait_s = self.pace.retry_s
                 await self._rest(wait_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from sqlalchemy import event
@@ -11,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from salus.runtime import sqlite, sqlite_connection
+from salus.runtime.supervisor import LastingError
 
 # Long enough for every statement of a fold, which may wait for another replica's transaction.
 STATEMENT_S_MAX = 60.0
@@ -28,10 +30,30 @@ _PASSING = frozenset({"25006", "55P03"})
 _CONFUSED = "InternalClientError"
 
 
+# Why a database that answers writes nothing, by SQLite's primary code and by SQLSTATE.
+_REFUSALS: dict[object, str] = {
+    sqlite3.SQLITE_FULL: "its disk is full",
+    sqlite3.SQLITE_READONLY: "it only reads",
+    sqlite3.SQLITE_IOERR: "its disk fails",
+    sqlite3.SQLITE_CANTOPEN: "its file cannot be opened",
+    sqlite3.SQLITE_PERM: "it may not be used",
+    "53100": "its disk is full",
+    "25006": "it only reads",
+}
+_PRIMARY_CODE = 0xFF
+
+
 class DatabaseAwayError(SQLAlchemyError):
     """The database did not answer, or ended what it was asked; the same may succeed later.
 
     The sentence names the kind of error only: the driver's own may quote values.
+    """
+
+
+class DatabaseRefusesError(DatabaseAwayError, LastingError):
+    """The database answers and writes nothing, until somebody makes room or has it write again.
+
+    Who tries again goes on then by itself, so it is one of DATABASE_AWAY; but a service says so at once.
     """
 
 
@@ -76,7 +98,7 @@ def _connect(dialect: Any, _: Any, arguments: list[Any], named: dict[str, Any]) 
     try:
         return dialect.connect(*arguments, **named)
     except Exception as error:
-        raise DatabaseAwayError(f"no connection: {_name_of(error)}") from error
+        raise _away(error, f"no connection: {_name_of(error)}") from error
 
 
 def _translate(context: ExceptionContext) -> None:
@@ -86,13 +108,25 @@ def _translate(context: ExceptionContext) -> None:
     if isinstance(error, OSError) or _name_of(error) == _CONFUSED:
         # The answer may still come: nobody else is to read it.
         context.is_disconnect = True
-    raise DatabaseAwayError(_name_of(error)) from error
+    raise _away(error, _name_of(error)) from error
+
+
+def _away(error: BaseException, why: str) -> DatabaseAwayError:
+    code = getattr(error, "sqlite_errorcode", None)
+    kind = _state_of(error) if code is None else code & _PRIMARY_CODE
+    refusal = _REFUSALS.get(kind)
+    return DatabaseAwayError(why) if refusal is None else DatabaseRefusesError(refusal)
+
+
+def _state_of(error: BaseException) -> str | None:
+    # asyncpg's own error is the cause of the one that SQLAlchemy's adapter raises.
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state if isinstance(state, str) else None
 
 
 def _is_passing(context: ExceptionContext) -> bool:
     error = context.original_exception
-    # asyncpg's own error is the cause of the one that SQLAlchemy's adapter raises.
-    state = getattr(error.__cause__, "sqlstate", None)
+    state = _state_of(error)
     if state is not None:
         return state in _PASSING or state[:2] in _PASSING_CLASSES
     return (
@@ -100,6 +134,14 @@ def _is_passing(context: ExceptionContext) -> bool:
         or _name_of(error) == _CONFUSED
         or isinstance(context.sqlalchemy_exception, OperationalError | InterfaceError)
     )
+
+
+def shown(error: Exception) -> str:
+    """Return what may be shown of an error: a driver's text can quote a row, an OSError's names a file."""
+    name = type(error).__name__
+    if isinstance(error, SQLAlchemyError) and not isinstance(error, DatabaseAwayError):
+        return name
+    return f"{name}: {error.strerror if isinstance(error, OSError) else error}"
 
 
 def _name_of(error: BaseException) -> str:

@@ -38,6 +38,13 @@ class TaskStoppedError(Exception):
     """A background task does not do its work; the sentence is shown in /readyz."""
 
 
+class LastingError(Exception):
+    """It goes on until somebody acts: a task that failed by it makes its service unready at once.
+
+    Its sentence is shown in /readyz.
+    """
+
+
 class Pulse:
     """How one task fares: when it last succeeded, and what it has been waiting for since when."""
 
@@ -48,6 +55,7 @@ class Pulse:
         self._succeeded_at = clock()
         self._resting = False
         self._trouble: str | None = None
+        self._lasts = False
         self._since = _now()
         self.ended = False
         AGE.labels(name).set_function(lambda: self.age_s)
@@ -62,11 +70,12 @@ class Pulse:
     def succeed(self) -> None:
         """Note that a round of the work is done."""
         self._succeeded_at, self._since, self._trouble = self._clock(), _now(), None
+        self._lasts = False
         LAST_SUCCESS.labels(self.name).set(self._since.timestamp())
 
-    def fail(self, why: str) -> None:
-        """Note that a round failed, or waits for something."""
-        self._trouble = why
+    def fail(self, why: str, *, lasts: bool = False) -> None:
+        """Note that a round failed, or waits for something, and whether that lasts until somebody acts."""
+        self._trouble, self._lasts = why, lasts
         FAILURES.labels(self.name).inc()
 
     def end(self, why: str) -> None:
@@ -85,10 +94,12 @@ class Pulse:
             self._succeeded_at += self._clock() - began
 
     async def check(self) -> None:
-        """Raise TaskStoppedError if the task ended, or has not succeeded for too long."""
+        """Raise TaskStoppedError if the task ended, cannot go on, or has not succeeded for too long."""
         since = self._since.isoformat(timespec="seconds")
         if self.ended:
             raise TaskStoppedError(f"it ended, its last success was at {since}: {self._trouble}")
+        if self._lasts:
+            raise TaskStoppedError(f"it cannot go on, its last success was at {since}: {self._trouble}")
         if self.age_s > self.age_s_max:
             raise TaskStoppedError(f"no success since {since}, it waits for: {self._trouble or 'an answer'}")
 
@@ -105,7 +116,8 @@ def succeeded() -> None:
 def failed(why: Exception | str) -> None:
     """Note why the task which this is called in could not do a round of its work; it goes on trying."""
     if (pulse := _current.get()) is not None:
-        pulse.fail(f"{type(why).__name__}: {why}" if isinstance(why, Exception) else why)
+        sentence = f"{type(why).__name__}: {why}" if isinstance(why, Exception) else why
+        pulse.fail(sentence, lasts=isinstance(why, LastingError))
 
 
 @contextmanager

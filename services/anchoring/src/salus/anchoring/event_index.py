@@ -18,6 +18,7 @@ import structlog
 
 from salus.crypto.private_files import FILE_MODE
 from salus.ledger.hashing import hash_each
+from salus.runtime.supervisor import LastingError
 
 # The pair is kept as so many bytes of its SHA-256: to find another pair with the same takes 2^60 tries, and a
 # given one's 2^120.
@@ -40,12 +41,16 @@ _log = structlog.get_logger()
 
 
 class EventIndexError(Exception):
-    """The file cannot be read or written; `full` if the disk is, so that a new file would be no better."""
+    """The file cannot be read or written."""
 
     def __init__(self, error: sqlite3.Error | OSError) -> None:
-        super().__init__(f"the event index: {type(error).__name__}: {error}")
-        code = getattr(error, "sqlite_errorcode", None)
-        self.full = code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC
+        # The text of an OSError has the path, and /readyz shows this.
+        why = error.strerror if isinstance(error, OSError) else error
+        super().__init__(f"the event index: {type(error).__name__}: {why}")
+
+
+class FullIndexError(EventIndexError, LastingError):
+    """There is no room for the file, so that a new one would be no better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,4 +190,11 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise EventIndexError(error) from error
+        kind = FullIndexError if _is_full(error) else EventIndexError
+        raise kind(error) from error
+
+
+def _is_full(error: sqlite3.Error | OSError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL

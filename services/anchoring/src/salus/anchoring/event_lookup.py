@@ -9,7 +9,14 @@ from contextlib import suppress
 
 import structlog
 
-from salus.anchoring.event_index import EventIndex, EventIndexError, IndexedEvent, Row, prints_of
+from salus.anchoring.event_index import (
+    EventIndex,
+    EventIndexError,
+    FullIndexError,
+    IndexedEvent,
+    Row,
+    prints_of,
+)
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
 from salus.archive.blocks import BlockArchive
@@ -140,7 +147,7 @@ class EventLookup:
                 await asyncio.sleep(PAUSE_S if self._mends(error) else GAPS_LOOK_S)
 
     def _mends(self, error: EventIndexError) -> bool:
-        return self._may_clear and not error.full
+        return self._may_clear and not isinstance(error, FullIndexError)
 
     async def _mend(self) -> None:
         """Begin anew if the file could not be used; once, until it was complete, and not on a full disk."""

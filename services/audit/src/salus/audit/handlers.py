@@ -31,6 +31,7 @@ from salus.audit.ports import (
     Tip,
     Trail,
     UnappendableError,
+    UnwritableError,
     VoidBlocksError,
 )
 from salus.ledger.key_periods import Keys, chain_end, is_void
@@ -252,7 +253,9 @@ class Follower:
             self._behind[shard] = error
             return False
         except OutOfReachError as error:
-            self._waiting = error
+            # Of two, the one that somebody has to act on.
+            if not isinstance(self._waiting, UnwritableError):
+                self._waiting = error
             _log.warning("indexing waits", shard=shard, error=str(error))
             return False
         except DamagedTrailError as error:

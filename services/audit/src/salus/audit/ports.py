@@ -14,10 +14,15 @@ from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.probing import Period, Refusal
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.ledger.block import Header
+from salus.runtime.supervisor import LastingError
 
 
 class OutOfReachError(Exception):
     """The archive, the database or Kafka does not answer now; the same call may succeed later."""
+
+
+class UnwritableError(OutOfReachError, LastingError):
+    """The trail's database writes nothing until somebody acts, as on a full disk; then the same succeeds."""
 
 
 class BehindError(OutOfReachError):

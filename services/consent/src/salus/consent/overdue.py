@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from salus.consent.ports import Reviews
 from salus.messaging import MessagingError
+from salus.runtime.database import shown
 from salus.runtime.supervisor import failed, succeeded
 
 LOOK_EVERY_S = 15.0
@@ -54,6 +55,6 @@ class OverdueReviews:
                 await self.check()
                 succeeded()
             except (SQLAlchemyError, MessagingError, OSError) as error:
-                failed(type(error).__name__)
+                failed(shown(error))
                 _log.warning("overdue reviews are not counted", error=type(error).__name__)
             await asyncio.sleep(LOOK_EVERY_S)

@@ -107,7 +107,10 @@ class DerivedTables:
     async def _do(self, work: Callable[[], _T]) -> _T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
+            # Its own text has the path, and /readyz shows this.
+            raise OutOfReachError(f"the file of the comparison: {error.strerror}") from error
+        except sqlite3.Error as error:
             raise OutOfReachError(f"the file of the comparison: {error}") from error
 
 

@@ -25,8 +25,8 @@ from salus.audit.adapters.tables import (
 )
 from salus.audit.domain.comparison import SEQ_MAX, Columns, TableRow
 from salus.audit.domain.entry import TrailEntry
-from salus.audit.ports import IdentityPlace, OutOfReachError, Snapshot, Tip
-from salus.runtime.database import DATABASE_AWAY, DatabaseAwayError
+from salus.audit.ports import IdentityPlace, OutOfReachError, Snapshot, Tip, UnwritableError
+from salus.runtime.database import DATABASE_AWAY, DatabaseAwayError, DatabaseRefusesError
 
 LEDGER = "ledger"
 IDENTITY_NAME = "identity"
@@ -46,9 +46,11 @@ PAGE_ROWS = 2000
 
 @contextmanager
 def within_reach() -> Iterator[None]:
-    """Raise OutOfReachError when the database is away."""
+    """Raise OutOfReachError when the database is away, as UnwritableError when it writes nothing."""
     try:
         yield
+    except DatabaseRefusesError as error:
+        raise UnwritableError(f"the database writes nothing: {error}") from error
     except DATABASE_AWAY as error:
         why = error if isinstance(error, DatabaseAwayError) else "no connection is free"
         raise OutOfReachError(f"the database: {why}") from error
