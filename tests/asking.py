@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -98,14 +98,17 @@ def truly_asked(  # all that a request may come with
     seen: Iterable[str] | None = None,
     second: Signer | None = None,
     network: str = NETWORK,
+    without: Collection[str] = (),
 ) -> _D:
     """Return the data with the request that states it, signed: what the service makes of an HTTP call.
 
     Fields that say who asked must name the signer already. `proofs` are those of possession, by
-    key id (`proofs_of`); `seen` are the keys of whoever is made an operator; `second` approves.
+    key id (`proofs_of`); `seen` are the keys of whoever is made an operator; `second` approves. The
+    request leaves out the names `without`.
     """
     service = type_of(data).owner
     method, target, body = _REQUESTS[type(data)](data)
+    body = {name: said for name, said in body.items() if name not in without} if without else body
     if isinstance(data, identity.PartyRegistered | identity.KeyAdded):
         for key in body.get("keys") or [body["key"]]:
             key.update({"proof": proofs[key["id"]]} if key["id"] in proofs else {})

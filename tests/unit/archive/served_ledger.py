@@ -15,7 +15,7 @@ from salus.archive.building import BEGIN, ChainBuilder, SampleRecord
 from salus.archive.check_blocks import Checked
 from salus.archive.deep_rights import RightsJudge
 from salus.archive.report import Finding
-from salus.archive.served_requests import runs_of_body
+from salus.archive.served_kinds import runs_of_body
 from salus.events.contexts import (
     CATALOGUE,
     consent,
@@ -99,15 +99,16 @@ class ServedLedger:
         expected: int | None = None,
         under: str | None = None,
         signed: datetime | None = None,
+        without: tuple[str, ...] = (),
     ) -> None:
         """State what `by` asked for; the version is the one that is due, unless another is given."""
         self.now += timedelta(seconds=1)
-        asked = truly_asked(data, by, at=signed or self.now)
+        asked = truly_asked(data, by, at=signed or self.now, without=without)
         member = self.ring.parties[by.did].member
         request = structs.replace(asked.request, behalf=member, decision=under or asked.request.decision)
         asked = structs.replace(asked, request=request)
-        entry, patient = type_of(data), str(getattr(data, "patient"))  # noqa: B009  # not of all data
-        self._publish(asked, entry, patient, expected)
+        entry = type_of(data)
+        self._publish(asked, entry, str(getattr(data, entry.subject_field or "patient")), expected)
 
     def repeat(self, record: SampleRecord, *, expected: int) -> None:
         """State again what stands in a record, as another event of the same request, which has no effect."""

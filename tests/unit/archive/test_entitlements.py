@@ -126,7 +126,7 @@ def test_what_a_person_approved_is_so_whatever_came_first_and_whatever_comes_lat
     """Two partitions: the decision comes first, and is right if she had approved by then."""
     verdict = ServedVerdict(**common(2, case="k", until=1e9 + 3600, time=1e9 + approved))
     judge.say(decision(0, case="k"))
-    judge.say(ServedCase(**common(1, case="k", due=1e9, steward=HOSPITAL.did)), partition=1)
+    judge.say(ServedCase(**common(1, case="k", due=1e9, steward=HOSPITAL.did, opened=1e9)), partition=1)
     judge.say(verdict, partition=1)
     at_once = [at for at, _ in judge.found() if at == 0]
     judge.know(whole_ring())

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.asking import NETWORK
 
-from salus.archive.served_requests import _object_of
+from salus.archive.served_kinds import _object_of
 from salus.client.auth import RequestLine, make_bearer
 from salus.events.bearer import audience_of
 from salus.events.contexts.storage import ReadBrokenOff

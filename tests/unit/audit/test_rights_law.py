@@ -29,7 +29,8 @@ from salus.archive.building import SampleRecord
 from salus.archive.check_blocks import Checked
 from salus.archive.deep_rights import RightsJudge
 from salus.archive.entitlements import Entitlements
-from salus.archive.served_requests import CONSENT_TOPIC, STORAGE_TOPIC, ServedRun, run_of, served_of
+from salus.archive.served_kinds import served_of
+from salus.archive.served_requests import CONSENT_TOPIC, STORAGE_TOPIC, ServedRun, run_of
 from salus.audit.domain.effects import Effects
 from salus.audit.domain.entry import Place
 from salus.audit.domain.served import ServedEvents

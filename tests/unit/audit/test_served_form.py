@@ -9,8 +9,8 @@ import msgspec
 
 from salus.archive import served_requests
 
-# The form that the newest migration which empties the trail was made for: 0017.
-FORM = "3da7bc3a523f593f1b3227f668c728ebf6bb99771b4c64dca5baeaba254df85f"
+# The form that the newest migration which empties the trail was made for: 0018.
+FORM = "b0f46995f5070e718c52f92791458018aa1af6995e1ea64c229bec722ceb746e"
 
 
 def form_of(kinds: tuple[type, ...]) -> str:

@@ -17,7 +17,8 @@ from salus.archive.errors import DamagedError
 from salus.archive.header_times import time_off
 from salus.archive.log import LogReader
 from salus.archive.report import Counts, Finding, about_header
-from salus.archive.served_requests import ServedRun, holds_served, rights_rest_on, runs_of_body
+from salus.archive.served_kinds import runs_of_body
+from salus.archive.served_requests import ServedRun, holds_served, rights_rest_on
 from salus.events.catalogue import Catalogue
 from salus.ledger.block import Header, body_key, check_succession, open_header
 from salus.ledger.check_coverage import CoverageChecker

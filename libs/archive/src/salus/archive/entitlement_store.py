@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from salus.archive.patient_facts import LackOfRight, Then
+from salus.archive.lacks import LackOfRight
+from salus.archive.patient_facts import Then
 from salus.archive.scratch_database import scratch_database
 from salus.archive.served_requests import AnyServed, ServedDecision, ServedRead, ServedRun, ServedUpload
 

@@ -12,14 +12,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from math import inf
 from pathlib import Path
 from typing import Literal
 
 from msgspec import structs
 
+from salus.archive.askers import Askers
 from salus.archive.entitlement_store import Case, EntitlementStore
-from salus.archive.patient_facts import LackOfRight, PatientFacts
+from salus.archive.lacks import LackOfRight
+from salus.archive.patient_facts import PatientFacts
+from salus.archive.permit_parties import PermitParties
 from salus.archive.served_requests import (
     CONSENT_TOPIC,
     AnyServed,
@@ -27,6 +31,7 @@ from salus.archive.served_requests import (
     ServedDecision,
     ServedEmergency,
     ServedProhibition,
+    ServedProposal,
     ServedRead,
     ServedRegistration,
     ServedRevocation,
@@ -34,6 +39,7 @@ from salus.archive.served_requests import (
     ServedUnlink,
     ServedUpload,
     ServedVerdict,
+    ServedWithdrawal,
 )
 from salus.events.bearer import CLOCK_SKEW_S
 from salus.events.keyring import KeyRing
@@ -63,7 +69,9 @@ class Entitlements:
 
     def __init__(self, ring: KeyRing, *, is_whole: bool = False, folder: Path | None = None) -> None:
         self._store = EntitlementStore(folder)
-        self._facts = PatientFacts(ring, leeway_s=STATED_WITHIN_S)
+        self._askers = Askers(ring, leeway=timedelta(seconds=STATED_WITHIN_S))
+        self._facts = PatientFacts(self._askers)
+        self._permits = PermitParties(self._askers)
         self._is_whole = is_whole
         self._number = 0
         # The latest time that a record of a topic was appended.
@@ -81,14 +89,14 @@ class Entitlements:
         place = structs.replace(run, served=b"")
         case = Case(self._number, place, served, self._facts.then(served))
         self._decide(case)
-        if self._facts.evolve(served):
+        if self._facts.evolve(served) or self._permits.evolve(served):
             self._gather(served)
         self._judge(case)
         self._judge_again()
 
     def know(self, ring: KeyRing, *, since: float = -inf) -> None:
         """Judge by a ring that knows all that the one before did, and what was appended from `since` on."""
-        self._facts.ring = ring
+        self._askers.ring = ring
         self._store.lacks_again()
         # A role that was lost ends the decisions that rested on it.
         self._store.transfers_again(after=since + STATED_WITHIN_S)
@@ -126,7 +134,7 @@ class Entitlements:
     def _gather(self, served: AnyServed) -> None:
         """Gather what rests on this event, which changed something."""
         match served:
-            case ServedRegistration() if self.lacking:
+            case ServedRegistration() | ServedProposal() if self.lacking:
                 self._store.lacks_of_patient_again(served.patient)
             case ServedEmergency() if self.lacking:
                 self._store.lacks_of_emergency_again(served.patient, served.decision)
@@ -163,18 +171,23 @@ class Entitlements:
     def _lack_of(self, case: Case) -> LackOfRight | None:
         match case.served:
             case ServedDecision() as served:
-                first = self._store.decision(served.decision)
-                if first is None or _is_the_same(first, served):
-                    return self._facts.of_person(served)
-                return LackOfRight("a decision under the id of another")
+                return self._of_statement(served)
             case ServedRead() as served:
                 return self._of_decision(served, action="read", named=served.object)
             case ServedUpload() as served if self._rests_on_decision(served):
                 return self._of_decision(served, action="write", named=served.object)
             case ServedUpload():
                 return None
+            case ServedWithdrawal() as served:
+                return self._permits.lack_of(served)
             case served:
                 return self._facts.lack_of(served, case.then)
+
+    def _of_statement(self, served: ServedDecision) -> LackOfRight | None:
+        first = self._store.decision(served.decision)
+        if first is None or _is_the_same(first, served):
+            return self._facts.of_person(served)
+        return LackOfRight("a decision under the id of another")
 
     def _of_decision(
         self, served: ServedRead | ServedUpload, *, action: Literal["read", "write"], named: str | None
@@ -205,7 +218,7 @@ class Entitlements:
             why = "was void, for a right had been taken back"
         elif said.time > served.time + STATED_WITHIN_S:
             why = "was taken afterwards"
-        elif self._facts.has_other_roles(said, served):
+        elif self._askers.has_other_roles(said, served):
             why = "rested on roles that were others by then"
         else:
             return None

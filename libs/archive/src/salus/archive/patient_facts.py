@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from math import inf
 from sys import intern
 
 import msgspec
 
+from salus.archive.askers import Askers
+from salus.archive.lacks import LackOfRight
 from salus.archive.served_requests import (
     STORAGE_TOPIC,
     AnyServed,
@@ -24,7 +25,6 @@ from salus.archive.served_requests import (
     ServedLink,
     ServedOverdue,
     ServedProhibition,
-    ServedRead,
     ServedRegistration,
     ServedReview,
     ServedRevocation,
@@ -32,8 +32,8 @@ from salus.archive.served_requests import (
     ServedUpload,
     ServedVerdict,
 )
+from salus.archive.told_moments import untrue_moment
 from salus.events.epochs import next_epoch
-from salus.events.keyring import KeyRing
 from salus.events.patient_rights import (
     APPROVED_HOURS_MAX,
     EMERGENCY_SECONDS_MAX,
@@ -41,7 +41,6 @@ from salus.events.patient_rights import (
     Act,
     Permission,
     Relation,
-    Somebody,
     keeps_records_for,
     lifted_from,
     may_erase,
@@ -52,14 +51,6 @@ from salus.events.patient_rights import (
 
 # By how much a service's clock may be ahead of the broker's.
 STATED_AHEAD_S = 60
-
-
-@dataclass(frozen=True, slots=True)
-class LackOfRight:
-    """Why somebody had no right; `missing` is the topic that what gives it is not on."""
-
-    why: str
-    missing: str | None = None
 
 
 @dataclass(slots=True)
@@ -109,13 +100,12 @@ class _Awaited:
 class PatientFacts:
     """Folds the changes on storage's topic and on consent's, each patient's of one topic in their order.
 
-    What a party was at some moment within `leeway_s` before or after counts: a service looks first and states
-    then, by its own clock. `ring` may be another one later, which knows all that this one does.
+    `askers` says what a party was when a service may have looked, and has the time that services have.
     """
 
-    def __init__(self, ring: KeyRing, *, leeway_s: float) -> None:
-        self.ring = ring
-        self._leeway = timedelta(seconds=leeway_s)
+    def __init__(self, askers: Askers) -> None:
+        self._askers = askers
+        self._leeway = askers.leeway
         self._patients: dict[str, _Patient] = {}
         # By patient and decision.
         self._emergencies: dict[tuple[str, str], _Awaited] = {}
@@ -210,11 +200,15 @@ class PatientFacts:
         return False
 
     def lack_of(self, served: AnyServed, then: Then) -> LackOfRight | None:
-        """Return why whoever asked for a change had no right to it.
+        """Return why whoever asked for a change had no right to it, or what is told of it that is not so.
 
         Whoever had the right has it also by more facts, and by a ring that knows more: that adds moments, and
         it is enough that the act was right at one.
         """
+        lack = self._of_right(served, then)
+        return lack or untrue_moment(served, leeway_s=self._leeway.total_seconds())
+
+    def _of_right(self, served: AnyServed, then: Then) -> LackOfRight | None:
         match served:
             case ServedRegistration():
                 return self._of_registration(served)
@@ -261,22 +255,8 @@ class PatientFacts:
 
     def keeps_record(self, served: ServedUpload) -> bool:
         """Tell whether who asked acts for the patient's steward."""
-        who, steward = self._who(served), self._steward(served)
+        who, steward = self._askers.who(served), self._steward(served)
         return who is not None and steward is not None and keeps_records_for(who, steward)
-
-    def has_other_roles(self, said: ServedDecision, served: ServedRead | ServedUpload) -> bool:
-        """Tell whether who acted lost a role between the decision and asking to act, or was given one."""
-        if said.by not in self.ring.parties:
-            return False
-        decided, leeway = datetime.fromtimestamp(said.time, UTC), self._leeway
-        moments = (decided - leeway, decided, decided + leeway)
-        held = frozenset.intersection(*(self.ring.party_at(said.by, at).roles for at in moments))
-        asked = datetime.fromtimestamp(served.asked, UTC) - leeway
-        stated = datetime.fromtimestamp(served.time, UTC) + leeway
-        if not held <= self.ring.party_between(said.by, asked, stated).roles:
-            return True
-        given = frozenset.intersection(*(p.roles for p in self.ring.parties_between(said.by, asked, stated)))
-        return not given <= self.ring.party_between(said.by, moments[0], moments[-1]).roles
 
     def end_of(self, said: ServedDecision) -> float | None:
         """Return when a decision became void because a right was taken back; None: it did not."""
@@ -290,18 +270,6 @@ class PatientFacts:
     def _steward(self, served: Served) -> str | None:
         patient = self._patients.get(served.patient)
         return None if patient is None else patient.steward
-
-    def _who(self, served: Served) -> Somebody | None:
-        """Return who asked, if its member let it ask at some moment at which a service may have looked."""
-        lookup = self._lookup(served)
-        if served.by not in self.ring.parties or not self.ring.might_ask(served.by, *lookup):
-            return None
-        return self.ring.party_between(served.by, *lookup)
-
-    def _lookup(self, served: Served) -> tuple[datetime, datetime]:
-        """Return between which moments a service may have looked at who asked."""
-        stated = datetime.fromtimestamp(served.time, UTC)
-        return stated - self._leeway, stated + self._leeway
 
     def _ended(self, since: float, hours: int) -> float:
         """Return when so many hours have passed, by any clock that a service may have."""
@@ -317,7 +285,7 @@ class PatientFacts:
         return True
 
     def _of_registration(self, served: ServedRegistration) -> LackOfRight | None:
-        who, steward = self._who(served), self.ring.parties.get(served.steward)
+        who, steward = self._askers.who(served), self._askers.ring.parties.get(served.steward)
         if steward is None or steward.kind != "member":
             return LackOfRight("a patient registered with a steward that is no member")
         if who is None or not keeps_records_for(who, steward.did):
@@ -325,7 +293,7 @@ class PatientFacts:
         return None
 
     def _of_erasure(self, served: ServedErasure, then: Then) -> LackOfRight | None:
-        who, steward = self._who(served), then.steward
+        who, steward = self._askers.who(served), then.steward
         if who is None or steward is None or not may_erase(who, steward):
             return LackOfRight("a patient erased for neither the steward nor its privacy officer")
         if served.key != then.key:
@@ -338,10 +306,10 @@ class PatientFacts:
         named = _named(served)
         if named is not None and not named.startswith(of_patient):
             return LackOfRight(f"{act}: what it names is another patient's")
-        if self._who(served) is None:
+        if self._askers.who(served) is None:
             return LackOfRight(f"{act}: who asked is not registered, or its member was suspended")
         steward = self._steward(served)
-        for who in self.ring.parties_between(served.by, *self._lookup(served)):
+        for who in self._askers.as_they_were(served):
             relation = relation_to(who, linked=(who.did,) if then.is_linked else (), steward=steward)
             concerned = lifted_from(who, about) if act is Act.LIFT else about
             permission = permission_of(act, who, about=concerned, relation=relation)

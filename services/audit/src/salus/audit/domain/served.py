@@ -6,7 +6,8 @@ from collections import defaultdict
 
 import msgspec
 
-from salus.archive.served_requests import TOPICS, AnyServed, ServedRun, run_of, served_of, served_ranges
+from salus.archive.served_kinds import served_of
+from salus.archive.served_requests import TOPICS, AnyServed, ServedRun, run_of, served_ranges
 from salus.audit.domain.entry import Place
 from salus.events.effect import Applied, Effect
 from salus.events.envelope import Event
