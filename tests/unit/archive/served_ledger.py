@@ -126,10 +126,7 @@ class ServedLedger:
     def _publish(self, data: EventData, entry: EventType, subject: str, expected: int | None) -> None:
         signer, at = SERVICES[entry.owner], (entry.topic, subject)
         offset = self._offsets.setdefault((entry.topic, self.partition), 0)
-        self._offsets[entry.topic, self.partition] += 1
         due = self._versions.get(at, 0)
-        if entry.changes and expected in {None, due}:
-            self._versions[at] = due + 1
         version = due if expected is None else expected
         value = encode_event(
             data,
@@ -150,6 +147,10 @@ class ServedLedger:
             ring=self.ring,
             at=self.now,
         )
+        # What is rejected leaves nothing.
+        self._offsets[entry.topic, self.partition] += 1
+        if entry.changes and expected in {None, due}:
+            self._versions[at] = due + 1
         self.records.append(
             SampleRecord(
                 entry.topic, self.partition, offset, value, signature, timestamp_ms=timestamp_at(self.now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -31,6 +32,7 @@ from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, 
 from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner
 from salus.events.envelope import decode_event
+from salus.events.errors import RejectedError
 from salus.runtime.refusal import Refusal
 
 WITHOUT_RIGHT = {"not-permitted", "own-access"}
@@ -56,7 +58,11 @@ class Town:
         except Refusal as refusal:
             if refusal.code not in WITHOUT_RIGHT:
                 return
-            self.wrong += 1
+            with suppress(RejectedError):
+                self.say(say)
+                # Some of it nobody accepts, whoever states it.
+                self.wrong += 1
+            return
         self.say(say)
 
     def say(self, say: Callable[[], object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,6 +39,7 @@ from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import RoleGranted, RoleWithdrawn
 from salus.events.did import LocalSigner
 from salus.events.envelope import decode_event
+from salus.events.errors import RejectedError
 from salus.events.keyring import KeyRing
 from salus.ledger.block import Range
 from salus.ledger.records import appended_at
@@ -174,7 +176,9 @@ def test_on_every_prefix_the_running_judgement_is_that_of_a_deep_fsck(acts: Acts
         if act == "role":
             parties.change(by, number, ledger.now)
         else:
-            ACTS[act](ledger, by, about, number)
+            # Some acts nobody accepts, whoever states them.
+            with suppress(RejectedError):
+                ACTS[act](ledger, by, about, number)
     topics: dict[str, list[SampleRecord]] = defaultdict(list)
     for record in ledger.records:
         topics[record.topic].append(record)
