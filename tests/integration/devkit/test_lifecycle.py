@@ -72,7 +72,7 @@ async def test_status_tells_scripts_where_everything_is(salus):
     status = (await salus("status", "--json")).json
 
     assert status["running"]
-    assert status["ready"]
+    assert status["ready"], status["services"]
     assert set(status["services"]) == SERVICES
     assert all(
         service["ready"] and service["url"].startswith("http://127.0.0.1:")

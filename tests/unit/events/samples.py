@@ -57,7 +57,7 @@ EXPIRED = LocalSigner.from_seed(b"expi" * 8)
 FUTURE = LocalSigner.from_seed(b"futu" * 8)
 SUSPENDED = LocalSigner.from_seed(b"susp" * 8)
 EXPELLED = LocalSigner.from_seed(b"expl" * 8)
-REVIEWER, RESEARCHER = (LocalSigner.from_seed(seed * 8) for seed in (b"revi", b"rese"))
+REVIEWER, RESEARCHER, OFFICER = (LocalSigner.from_seed(seed * 8) for seed in (b"revi", b"rese", b"offi"))
 GOVERNOR, OTHER_GOVERNOR = (LocalSigner.from_seed(seed * 8) for seed in (b"gov1", b"gov2"))
 STRANGER = LocalSigner.from_seed(b"stra" * 8)
 SERVICES = {
@@ -99,8 +99,8 @@ def network_ring() -> KeyRing:
     for signer in (GOVERNOR, OTHER_GOVERNOR):
         ring.apply(party(signer, "person", ["operator"]))
     ring.apply(party(REVIEWER, "person", [permit_rights.REVIEWER]))
-    researcher = party(RESEARCHER, "person", [permit_rights.RESEARCHER])
-    ring.apply(msgspec.structs.replace(researcher, member=MEMBER.did))
+    for signer, role in ((RESEARCHER, permit_rights.RESEARCHER), (OFFICER, "privacy-officer")):
+        ring.apply(msgspec.structs.replace(party(signer, "person", [role]), member=MEMBER.did))
     ring.apply(party(EXPIRED, valid_until=NOON))
     ring.apply(party(FUTURE, valid_from=EVENING))
     ring.apply(

@@ -23,6 +23,7 @@ from tests.unit.events.samples import (
     GOVERNOR,
     MEMBER,
     NOON,
+    OFFICER,
     OTHER_GOVERNOR,
     OTHER_MEMBER,
     PATIENT,
@@ -48,7 +49,8 @@ from salus.events import canonical, fitting
 from salus.events.batch_judging import BatchJudging
 from salus.events.canonical import Attribute
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.consent import AccessDecided, PolicySetAdopted
+from salus.events.contexts.consent import AccessDecided, GlassBreakReviewed, PolicySetAdopted
+from salus.events.contexts.consent_oversight import CaseDecided
 from salus.events.contexts.consent_permits import PermitGranted, PermitUsed
 from salus.events.contexts.identity import EventTypeProposed, RoleGranted
 from salus.events.contexts.identity_login import SessionOpened
@@ -98,7 +100,12 @@ def test_every_type_is_accepted_from_its_owner(data: Any) -> None:
 # Fields that say who asked.
 ASKERS = ("principal", "reviewer", "reader", "requested_by", "proposer")
 # Whoever has a role that the type asks for; a member asks for the others.
-ASKING = {PermitGranted: REVIEWER, PermitUsed: RESEARCHER}
+ASKING = {
+    PermitGranted: REVIEWER,
+    PermitUsed: RESEARCHER,
+    GlassBreakReviewed: OFFICER,
+    CaseDecided: OFFICER,
+}
 
 
 def requested(data: Any, *, service: str) -> Any:
