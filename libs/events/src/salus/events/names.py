@@ -7,25 +7,21 @@ service's key could else write sentences about a patient that stand on the ledge
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import inspect
 
-from salus.events.fields import TEXT_PATTERN
+from salus.events.fields import Text
 
 NAME_PATTERN = r"[A-Za-z0-9._:/@+#-]{1,128}"
 NAME_RULE = "letters, digits and . _ : / @ + # -, at most 128"
 _NAME = re.compile(NAME_PATTERN)
 # Of this nothing is in a schema, so a type that was released keeps its own.
-_MARK: Mapping[str, Any] = {"name": True}
+_MARK = {"name": True}
 
-Name = Annotated[
-    str,
-    msgspec.Meta(min_length=1, max_length=256, extra_json_schema={"pattern": TEXT_PATTERN}, extra={**_MARK}),
-]
+Name = Annotated[Text, msgspec.Meta(extra=_MARK)]
 Names = Annotated[tuple[Name, ...], msgspec.Meta(max_length=64)]
 
 
