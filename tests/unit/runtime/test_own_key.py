@@ -8,7 +8,7 @@ import pytest
 from tests.asking import NETWORK, UNASKED
 from tests.founding import public_key
 
-from salus.anchoring.adapters.kafka import KafkaAnnouncements
+from salus.anchoring.adapters.kafka import KafkaAlarms
 from salus.archive.report import Finding
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, RoleWithdrawn
@@ -41,7 +41,7 @@ async def test_a_service_whose_key_signs_no_more_says_so_and_announces_nothing(w
     known.apply(LOST[why])
     # It would fail in another way if it came as far as a broker.
     nothing = cast("Any", None)
-    announcements = KafkaAnnouncements(nothing, SIGNER, key, origin="salus.test/log", outcome=nothing)
+    announcements = KafkaAlarms(nothing, SIGNER, key, origin="salus.test/log", outcome=nothing)
 
     with pytest.raises(OwnKeyError, match=why):
         await key.check()

@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 from fastapi import FastAPI
 
-from salus.anchoring.adapters.kafka import KafkaAnnouncements, OutcomeOf, listen
+from salus.anchoring.adapters.kafka import KafkaAlarms, KafkaAnnouncements, OutcomeOf, listen
 from salus.anchoring.adapters.pacing import Pace, in_a_thread
 from salus.anchoring.adapters.witnesses import HttpWitness
 from salus.anchoring.alarm_outcomes import LedgerOutcomes
@@ -227,11 +227,7 @@ async def announce_for_ever(resources: Resources) -> None:
     settings = resources.settings
     signer = load_signer(settings.signing_key_file, settings.signing_key_id)
     announcements = KafkaAnnouncements(
-        settings.kafka,
-        signer,
-        resources.own_key,
-        origin=resources.watched.log().name,
-        outcome=outcomes_of(resources).outcome,
+        settings.kafka, signer, resources.own_key, origin=resources.watched.log().name
     )
     try:
         await resources.runner.announce(announcements)
@@ -239,16 +235,12 @@ async def announce_for_ever(resources: Resources) -> None:
         await announcements.close()
 
 
-def outcomes_of(resources: Resources) -> LedgerOutcomes:
-    """Return what says whether the ledger accepted an event of ours."""
-    return LedgerOutcomes(resources.runner, resources.lookup, resources.maker)
-
-
 async def scrub_for_ever(resources: Resources) -> None:
     """Read the archive again and again, once there is a log."""
     with resting():
         await resources.runner.wait_beyond(-1)
-    loop, outcomes = asyncio.get_running_loop(), outcomes_of(resources)
+    loop = asyncio.get_running_loop()
+    outcomes = LedgerOutcomes(resources.runner, resources.lookup, resources.maker)
 
     async def outcome(name: EventName, stated: StatedAt) -> Outcome:
         # The log and its index belong to this event loop, and the scrubber has another.
@@ -285,7 +277,7 @@ async def scrub(resources: Resources, outcome: OutcomeOf) -> None:
     pace = Pace(settings.scrub_bytes_per_s_max, metrics.scrub_bytes.inc)
     ledger, log = (open_bucket(settings, name) for name in (settings.ledger_bucket, settings.log_bucket))
     signer = load_signer(settings.signing_key_file, settings.signing_key_id)
-    alarms = KafkaAnnouncements(
+    alarms = KafkaAlarms(
         settings.kafka,
         signer,
         resources.own_key,

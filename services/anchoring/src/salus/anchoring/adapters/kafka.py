@@ -42,23 +42,13 @@ _log = structlog.get_logger()
 
 
 class KafkaAnnouncements:
-    """Announces checkpoints and damage; connects at the first one and again after a failure.
+    """Announces checkpoints; connects at the first one and again after a failure.
 
     While the service's own key does not sign, nothing is published: the ledger would refuse it.
     """
 
-    def __init__(
-        self,
-        bootstrap: Bootstrap,
-        signer: Signer,
-        key: AnnouncingKey,
-        *,
-        origin: str,
-        outcome: OutcomeOf,
-    ) -> None:
+    def __init__(self, bootstrap: Bootstrap, signer: Signer, key: AnnouncingKey, *, origin: str) -> None:
         self._bootstrap = bootstrap
-        self._outcome = outcome
-        self._source = signer.verification_method.partition("#")[0]
         self._signer = signer
         self._key = key
         self._origin = origin
@@ -70,6 +60,29 @@ class KafkaAnnouncements:
         await self._key.check()
         data = CheckpointPublished(size=size, checkpoint=checkpoint)
         await (await self._open()).publish(data, subject=self._origin)
+
+    async def _open(self) -> ServicePublisher:
+        if self._publisher is None:
+            self._publisher = await self._resources.enter_async_context(
+                open_publisher(self._bootstrap, self._signer)
+            )
+        return self._publisher
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._resources.aclose()
+        self._publisher = None
+
+
+class KafkaAlarms(KafkaAnnouncements):
+    """Tells of damage as well, and what became of that; `outcome` looks into the ledger."""
+
+    def __init__(
+        self, bootstrap: Bootstrap, signer: Signer, key: AnnouncingKey, *, origin: str, outcome: OutcomeOf
+    ) -> None:
+        super().__init__(bootstrap, signer, key, origin=origin)
+        self._outcome = outcome
+        self._source = signer.verification_method.partition("#")[0]
 
     async def raise_alarm(self, finding: Finding, *, event_id: str) -> StatedAt:
         """Publish the event; raises MessagingError, as OwnKeyError, ClientError or RejectedError."""
@@ -91,18 +104,6 @@ class KafkaAnnouncements:
     async def outcome(self, event_id: str, stated: StatedAt) -> Outcome:
         """Return what became of an alarm."""
         return await self._outcome(EventName(self._source, event_id), stated)
-
-    async def _open(self) -> ServicePublisher:
-        if self._publisher is None:
-            self._publisher = await self._resources.enter_async_context(
-                open_publisher(self._bootstrap, self._signer)
-            )
-        return self._publisher
-
-    async def close(self) -> None:
-        """Disconnect."""
-        await self._resources.aclose()
-        self._publisher = None
 
 
 async def listen(bootstrap: Bootstrap, *, heard: Heard) -> None:
